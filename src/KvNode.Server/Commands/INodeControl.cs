@@ -1,0 +1,99 @@
+using KvNode.Raft;
+using KvNode.Storage;
+
+namespace KvNode.Server.Commands;
+
+/// <summary>What an admin command may ask of the node. Any thread.</summary>
+internal interface INodeControl
+{
+    NodeStatus Status { get; }
+
+    EngineMetrics Metrics { get; }
+
+    /// <summary>Milliseconds since the node started.</summary>
+    long UptimeMs { get; }
+
+    /// <summary>A fresh picture of the keyspace as this node has applied it. Dispose it.</summary>
+    KeyspaceView OpenView();
+
+    StoreStatus StoreStatus { get; }
+
+    ServerStats Stats { get; }
+
+    IReadOnlyCollection<ClientInfo> Clients { get; }
+
+    /// <summary>Name and value of every setting CONFIG GET knows, in Redis's spelling where Redis has it.</summary>
+    IReadOnlyList<KeyValuePair<string, string>> Settings { get; }
+
+    ValueTask<AdminOutcome> SnapshotAsync();
+
+    ValueTask<AdminOutcome> ShrinkLogAsync();
+
+    /// <summary>Stops the node cleanly, as SIGTERM does. Returns at once.</summary>
+    void RequestShutdown();
+}
+
+/// <summary>What a command may ask of, and change on, its own connection. The connection's thread.</summary>
+internal interface IClientControl
+{
+    ClientInfo Info { get; }
+
+    /// <summary>Sets the RESP version for this and the following replies.</summary>
+    void SetProtocol(int version);
+
+    /// <summary>Closes the connection once everything answered so far has been sent.</summary>
+    void CloseAfterReply();
+}
+
+/// <summary>One connection as CLIENT LIST shows it.</summary>
+internal sealed class ClientInfo
+{
+    public required long Id { get; init; }
+
+    public required string RemoteAddress { get; init; }
+
+    public required string LocalAddress { get; init; }
+
+    public required int FileDescriptor { get; init; }
+
+    /// <summary>Milliseconds of the monotonic clock (<see cref="Environment.TickCount64"/>).</summary>
+    public required long ConnectedAtMs { get; init; }
+
+    public string Name { get; set; } = "";
+
+    public string LibraryName { get; set; } = "";
+
+    public string LibraryVersion { get; set; } = "";
+
+    public bool NoEvict { get; set; }
+
+    public int Protocol { get; set; } = 2;
+
+    /// <summary>Lower case, with subcommand (<c>client|list</c>).</summary>
+    public string LastCommand { get; set; } = "NULL";
+
+    public long LastActiveMs { get; set; }
+
+    public long Commands { get; set; }
+
+    /// <summary>Bytes received and not yet executed.</summary>
+    public long QueryBufferBytes { get; set; }
+
+    /// <summary>Bytes answered and not yet taken by the socket.</summary>
+    public long OutputBufferBytes { get; set; }
+}
+
+/// <summary>Server-wide counters; written with Interlocked, read at any time.</summary>
+internal sealed class ServerStats
+{
+    public long ConnectionsReceived;
+    public long ConnectionsRejected;
+    public long CommandsProcessed;
+    public long NetInputBytes;
+    public long NetOutputBytes;
+    public long KeyspaceHits;
+    public long KeyspaceMisses;
+    public long ErrorReplies;
+    public long ClientsClosedByLimit;
+    public long ClientsClosedIdle;
+}
