@@ -1,1 +1,4 @@
-return 0;
+using KvNode.Server.Hosting;
+
+SocketEngine.Prepare();
+return await Application.RunAsync(args);

@@ -1,0 +1,83 @@
+using KvNode.Raft;
+
+namespace KvNode.Server.Hosting;
+
+/// <summary>How log lines are written.</summary>
+internal enum LogFormat
+{
+    /// <summary>One line for people: time, level, event number, sentence.</summary>
+    Text,
+
+    /// <summary>One JSON object a line, with the values of the sentence as fields.</summary>
+    Json,
+}
+
+/// <summary>Everything a node is started with: parsed, checked (<see cref="Problem"/>) and never changed again.</summary>
+internal sealed record NodeOptions
+{
+    /// <summary><c>--addr</c>.</summary>
+    public required ListenAddress Listen { get; init; }
+
+    /// <summary><c>--data</c>: the LMDB store. As typed; relative to the working directory.</summary>
+    public required string DataDirectory { get; init; }
+
+    /// <summary><c>--log-dir</c>: the write-ahead log and the snapshots. Equal to the data directory unless set.</summary>
+    public required string LogDirectory { get; init; }
+
+    /// <summary><c>--consistency</c>: how fresh a read must be.</summary>
+    public required ReadLevel Consistency { get; init; }
+
+    /// <summary><c>--durability</c>: when the log is synced.</summary>
+    public required Durability Durability { get; init; }
+
+    /// <summary><c>--max-value</c>.</summary>
+    public required int MaxValueBytes { get; init; }
+
+    /// <summary><c>--max-clients</c>.</summary>
+    public required int MaxClients { get; init; }
+
+    /// <summary><c>--timeout</c>; 0 means never.</summary>
+    public required int IdleSeconds { get; init; }
+
+    /// <summary><c>--tcp-keepalive</c>; 0 means never.</summary>
+    public required int KeepAliveSeconds { get; init; }
+
+    /// <summary><c>--query-buffer</c>.</summary>
+    public required int QueryBufferBytes { get; init; }
+
+    /// <summary><c>--client-output-buffer</c>.</summary>
+    public required int OutputBufferBytes { get; init; }
+
+    /// <summary><c>--snapshots-keep</c>.</summary>
+    public required int SnapshotsKeep { get; init; }
+
+    /// <summary><c>--write-buffer</c>.</summary>
+    public required int WriteBufferBytes { get; init; }
+
+    /// <summary><c>--wal-segment-size</c>.</summary>
+    public required int WalSegmentBytes { get; init; }
+
+    /// <summary><c>--log-level</c>.</summary>
+    public required LogLevel LogLevel { get; init; }
+
+    /// <summary><c>--log-format</c>.</summary>
+    public required LogFormat LogFormat { get; init; }
+
+    /// <summary>What is wrong between the settings, in words for the person who chose them; null when all is well.</summary>
+    public string? Problem()
+    {
+        Limits.Check();
+        var commandBytes = (long)Limits.CommandBytesAroundValue + MaxValueBytes;
+        if (QueryBufferBytes < commandBytes)
+        {
+            return $"--query-buffer must be at least --max-value and 1mb more ({commandBytes} bytes)";
+        }
+
+        if (OutputBufferBytes < commandBytes)
+        {
+            return $"--client-output-buffer must be at least --max-value and 1mb more ({commandBytes} bytes)";
+        }
+
+        return null;
+    }
+}

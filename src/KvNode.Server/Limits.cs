@@ -1,0 +1,100 @@
+using System.Runtime.CompilerServices;
+
+namespace KvNode.Server;
+
+/// <summary>What a flag may be set to; both ends are allowed.</summary>
+/// <param name="Default">Its value without the flag.</param>
+internal readonly record struct Bounds(int Min, int Default, int Max)
+{
+    public bool Hold(long value) => value >= Min && value <= Max;
+}
+
+/// <summary>
+/// Every bound of the server in one place. A bound with a flag is a <see cref="Bounds"/>, one that nobody can turn is a
+/// constant. Sizes are bytes, times are seconds unless the name says otherwise.
+/// </summary>
+/// <remarks>
+/// The relations between the bounds are checked by <see cref="Check"/>, those between the values of one start by
+/// <see cref="Hosting.NodeOptions.Problem"/>.
+/// </remarks>
+internal static class Limits
+{
+    private const int KiB = 1024;
+    private const int MiB = 1024 * KiB;
+
+    /// <summary>The longest key. Longer keys are refused, whatever <c>--max-value</c> says.</summary>
+    public const int KeyBytesMax = 64 * KiB;
+
+    /// <summary>What a command needs around its largest value: name, longest key, options, lengths.</summary>
+    public const int CommandBytesAroundValue = 1 * MiB;
+
+    /// <summary>File descriptors kept for everything that is not a client: store, log, snapshots, the runtime.</summary>
+    public const int FilesBesideClients = 256;
+
+    /// <summary>Log lines waiting for a reader of standard error; beyond, lines are dropped and counted.</summary>
+    public const int LogLinesQueuedMax = 4_096;
+
+    /// <summary>Longest message of a log line, in characters; the rest is cut.</summary>
+    public const int LogMessageCharsMax = 8 * KiB;
+
+    /// <summary>How long a stopping node waits for its last log lines to be taken.</summary>
+    public const int LogDrainMillisecondsMax = 1_000;
+
+    /// <summary><c>--max-value</c>: the longest value, and the longest argument of any command.</summary>
+    public static Bounds ValueBytes { get; } = new(1 * KiB, 64 * MiB, 512 * MiB);
+
+    /// <summary><c>--query-buffer</c>: the longest command, and so the most a client's unread input may hold.</summary>
+    public static Bounds QueryBufferBytes { get; } = new(2 * MiB, 256 * MiB, 1024 * MiB);
+
+    /// <summary><c>--client-output-buffer</c>: replies a client has not taken yet, before it is disconnected.</summary>
+    public static Bounds OutputBufferBytes { get; } = new(2 * MiB, 256 * MiB, 1024 * MiB);
+
+    /// <summary><c>--max-clients</c>: connections open at one time. Lowered at start to what the system allows.</summary>
+    public static Bounds Clients { get; } = new(1, 10_000, 1_000_000);
+
+    /// <summary><c>--timeout</c>: an idle client is disconnected after this long; 0 means never.</summary>
+    public static Bounds IdleSeconds { get; } = new(0, 0, 365 * 24 * 3600);
+
+    /// <summary><c>--tcp-keepalive</c>: silence before the kernel asks whether a client is still there; 0 means never.
+    /// The largest is what Linux takes.</summary>
+    public static Bounds KeepAliveSeconds { get; } = new(0, 300, 32_767);
+
+    /// <summary><c>--snapshots-keep</c>: snapshots left in the directory after a new one is complete.</summary>
+    public static Bounds SnapshotsKeep { get; } = new(1, 3, 1_000);
+
+    /// <summary><c>--write-buffer</c>: writes gathered in memory before they are flushed into LMDB in one commit.</summary>
+    public static Bounds WriteBufferBytes { get; } = new(1 * MiB, 32 * MiB, 1024 * MiB);
+
+    /// <summary><c>--wal-segment-size</c>: one file of the log, zero-filled before use.</summary>
+    public static Bounds WalSegmentBytes { get; } = new(1 * MiB, 64 * MiB, 1024 * MiB);
+
+    /// <summary>Checks the relations; every start does, so a careless edit ends the first test and not a node in service.</summary>
+    public static void Check()
+    {
+        Bounds[] all =
+        [
+            ValueBytes, QueryBufferBytes, OutputBufferBytes, Clients, IdleSeconds, KeepAliveSeconds, SnapshotsKeep,
+            WriteBufferBytes, WalSegmentBytes,
+        ];
+        foreach (var bounds in all)
+        {
+            Require(bounds.Hold(bounds.Default));
+        }
+
+        Require(KeyBytesMax < CommandBytesAroundValue);
+        Require(CommandBytesAroundValue + ValueBytes.Min <= QueryBufferBytes.Min);
+        Require(CommandBytesAroundValue + ValueBytes.Min <= OutputBufferBytes.Min);
+        Require(CommandBytesAroundValue + ValueBytes.Default <= QueryBufferBytes.Default);
+        Require(CommandBytesAroundValue + ValueBytes.Default <= OutputBufferBytes.Default);
+        Require(CommandBytesAroundValue + ValueBytes.Max <= QueryBufferBytes.Max);
+        Require(CommandBytesAroundValue + ValueBytes.Max <= OutputBufferBytes.Max);
+    }
+
+    private static void Require(bool holds, [CallerArgumentExpression(nameof(holds))] string relation = "")
+    {
+        if (!holds)
+        {
+            throw new InvalidOperationException($"Limits: not true: {relation}");
+        }
+    }
+}
