@@ -312,28 +312,28 @@ internal sealed class SegmentPool : IDisposable
             file = _disk.Create(source);
         }
 
-        var whole = false;
+        var named = false;
         try
         {
             using (file)
             {
-                whole = WriteZeros(file, 0, bytes, () => _stopping);
+                if (!WriteZeros(file, 0, bytes, () => _stopping))
+                {
+                    return 0;
+                }
             }
+
+            _disk.Rename(source, WalFormat.SegmentName(id));
+            named = true;
         }
         finally
         {
-            if (!whole)
+            if (!named)
             {
                 _disk.Delete(source);
             }
         }
 
-        if (!whole)
-        {
-            return 0;
-        }
-
-        _disk.Rename(source, WalFormat.SegmentName(id));
         _disk.SyncDirectory();
         return bytes;
     }

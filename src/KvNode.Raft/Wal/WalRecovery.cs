@@ -18,7 +18,7 @@ internal sealed class WalRecovery
     private readonly IDisk _disk;
     private readonly WalImage _image = new();
     private readonly List<long> _frameOffsets = [];
-    private readonly byte[] _window = GC.AllocateUninitializedArray<byte>(WindowBytes);
+    private byte[] _window = [];
 
     private WalRecovery(IDisk disk) => _disk = disk;
 
@@ -29,6 +29,13 @@ internal sealed class WalRecovery
         var recovery = new WalRecovery(disk);
         recovery.InspectAll();
         return recovery._image;
+    }
+
+    /// <summary>Memory for reading a segment in few steps, small for a small one.</summary>
+    public static byte[] WindowFor(long fileBytes, byte[] present)
+    {
+        var bytes = (int)Math.Clamp(WalFormat.RoundUpToSector(fileBytes), WalFormat.SectorBytes, WindowBytes);
+        return bytes <= present.Length ? present : GC.AllocateUninitializedArray<byte>(bytes);
     }
 
     private void InspectAll()
@@ -42,6 +49,7 @@ internal sealed class WalRecovery
             }
 
             using var file = _disk.Open(WalFormat.SegmentName(ids[i]), readOnly: true);
+            _window = WindowFor(file.Length, _window);
             if (TryReadHeader(file, ids[i], out var header))
             {
                 InspectUsed(file, ids[i], header);

@@ -11,12 +11,13 @@ internal static class WalReplay
     /// <summary>Calls the sink for all entries with an index above <paramref name="after"/>.</summary>
     public static void Run(IDisk disk, WalImage image, ulong after, ReplaySink sink)
     {
-        var window = GC.AllocateUninitializedArray<byte>(WalRecovery.WindowBytes);
+        byte[] window = [];
         var entries = new CommittedEntry[SpanEntriesMax];
         foreach (var segment in image.Used)
         {
             if (segment.Last.Index > after)
             {
+                window = WalRecovery.WindowFor(segment.Bytes, window);
                 ReplaySegment(disk, segment, after, sink, window, entries);
             }
         }
