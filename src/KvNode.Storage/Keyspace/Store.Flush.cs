@@ -1,0 +1,300 @@
+using System.Diagnostics;
+using KvNode.Storage.Lmdb;
+
+namespace KvNode.Storage;
+
+// The flush thread: seals the active buffer when it is full or old, writes it to LMDB in key order in one
+// transaction, takes it out of the layers.
+public sealed partial class Store
+{
+    // Both generations may be a little over; past this the applying thread waits for the flush.
+    private const double HardLimitFactor = 1.5;
+
+    private PublishedState _durable;
+    private PublishedState _sealedState;
+    private bool _sealRequested;
+    private bool _stopping;
+    private bool _flushThreadEnded;
+    private string? _flushError;
+    private long _flushes;
+    private long _flushMicroseconds;
+    private long _lastFlushUnixMs;
+
+    /// <summary>
+    /// Why new writes should be refused now: the disk is full and the buffer cannot be emptied. Null when all is well.
+    /// What is already committed must still be applied; only new proposals are refused.
+    /// </summary>
+    public string? WriteRefusal =>
+        Volatile.Read(ref _flushError) is { } error && _layers.Active.Bytes >= _options.WriteBufferBytes / 2 ? error : null;
+
+    private PublishedState Durable
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _durable;
+            }
+        }
+    }
+
+    private void WaitForRoom()
+    {
+        var layers = _layers;
+        if (layers.Sealed is null || layers.Active.Bytes < _options.WriteBufferBytes * HardLimitFactor)
+        {
+            return;
+        }
+
+        lock (_gate)
+        {
+            // With the disk full the flush does not progress. New proposals are refused then, and the few that are
+            // already committed are applied over the limit: they are bounded by what the engine has in flight.
+            while (_layers.Sealed is not null && _flushError is null && !_flushThreadEnded)
+            {
+                Monitor.Wait(_gate);
+            }
+        }
+    }
+
+    private void RequestSeal()
+    {
+        lock (_gate)
+        {
+            if (!_sealRequested)
+            {
+                _sealRequested = true;
+                Monitor.PulseAll(_gate);
+            }
+        }
+    }
+
+    private void FlushAndWait()
+    {
+        var target = ReadPublished().Index;
+        lock (_gate)
+        {
+            while (_durable.Index < target)
+            {
+                ObjectDisposedException.ThrowIf(_flushThreadEnded, this);
+                _sealRequested = true;
+                Monitor.PulseAll(_gate);
+                Monitor.Wait(_gate);
+                if (_flushError is { } error)
+                {
+                    throw new IOException(error);
+                }
+            }
+        }
+    }
+
+    /// <returns>False when it was stopped before.</returns>
+    private bool StopFlushing()
+    {
+        lock (_gate)
+        {
+            if (_stopping)
+            {
+                return false;
+            }
+
+            _stopping = true;
+            Monitor.PulseAll(_gate);
+        }
+
+        _flushThread.Join();
+        return true;
+    }
+
+    private void RunFlushes()
+    {
+        try
+        {
+            while (NextSealed() is { } buffer)
+            {
+                FlushUntilDone(buffer);
+            }
+        }
+        catch (Exception e) when (e is not StopRetryingException)
+        {
+            _options.Fatal(e);
+        }
+        catch (StopRetryingException)
+        {
+            // Stopping with a full disk: what is not flushed stays in the log.
+        }
+        finally
+        {
+            lock (_gate)
+            {
+                _flushThreadEnded = true;
+                Monitor.PulseAll(_gate);
+            }
+        }
+    }
+
+    // Waits until there is something to flush; null when stopping and everything is flushed.
+    private WriteBuffer? NextSealed()
+    {
+        while (true)
+        {
+            lock (_gate)
+            {
+                if (!_sealRequested && !_stopping)
+                {
+                    Monitor.Wait(_gate, _options.FlushInterval);
+                }
+
+                _sealRequested = false;
+            }
+
+            if (TrySeal() is { } buffer)
+            {
+                return buffer;
+            }
+
+            lock (_gate)
+            {
+                if (_stopping)
+                {
+                    return null;
+                }
+
+                // Somebody may wait for a checkpoint of entries that changed nothing.
+                Monitor.PulseAll(_gate);
+            }
+        }
+    }
+
+    private WriteBuffer? TrySeal()
+    {
+        lock (_batchLock)
+        {
+            var active = _layers.Active;
+            if (_published.Index == Durable.Index)
+            {
+                return null;
+            }
+
+            var fresh = new WriteBuffer(clearsBelow: false);
+            lock (_gate)
+            {
+                Invariant.Check(_layers.Sealed is null, "one flush at a time");
+                _sealedState = _published;
+                _layers = new Layers(fresh, active);
+            }
+
+            return active;
+        }
+    }
+
+    private void FlushUntilDone(WriteBuffer buffer)
+    {
+        _options.EnsureLogDurable?.Invoke(_sealedState.Index);
+        var began = Stopwatch.GetTimestamp();
+        while (!TryFlush(buffer))
+        {
+            lock (_gate)
+            {
+                if (_stopping)
+                {
+                    throw new StopRetryingException();
+                }
+
+                Monitor.PulseAll(_gate);
+                Monitor.Wait(_gate, _options.RetryInterval);
+            }
+        }
+
+        lock (_gate)
+        {
+            _durable = _sealedState;
+            _flushError = null;
+            _flushes++;
+            _flushMicroseconds += (long)Stopwatch.GetElapsedTime(began).TotalMicroseconds;
+            _lastFlushUnixMs = DateTimeOffset.UtcNow.ToUnixTimeMilliseconds();
+            _layers = _layers with { Sealed = null };
+            Monitor.PulseAll(_gate);
+        }
+
+        buffer.Release();
+    }
+
+    // False when the disk is full: nothing changed, it may be tried again.
+    private bool TryFlush(WriteBuffer buffer)
+    {
+        try
+        {
+            while (!TryWriteToDisk(buffer))
+            {
+                _disk.GrowMap();
+            }
+
+            return true;
+        }
+        catch (DiskFullException e)
+        {
+            lock (_gate)
+            {
+                _flushError = e.Message;
+            }
+
+            return false;
+        }
+    }
+
+    // False when the map was full: nothing changed.
+    private bool TryWriteToDisk(WriteBuffer buffer)
+    {
+        try
+        {
+            WriteToDisk(buffer);
+            return true;
+        }
+        catch (MapFullException)
+        {
+            return false;
+        }
+    }
+
+    private void WriteToDisk(WriteBuffer buffer)
+    {
+        var writer = _disk.BeginWrite();
+        try
+        {
+            if (buffer.ClearsBelow)
+            {
+                writer.Clear();
+            }
+
+            var records = buffer.OpenFlush();
+            while (records.MoveNext())
+            {
+                if (records.IsTombstone)
+                {
+                    writer.Delete(records.Key);
+                }
+                else
+                {
+                    writer.Put(records.Key, records.Value);
+                }
+            }
+
+            writer.SetState(new DiskState
+            {
+                AppliedIndex = _sealedState.Index,
+                AppliedTerm = _sealedState.Term,
+                Count = _sealedState.Count,
+                ClockMs = _sealedState.ClockMs,
+            });
+            writer.Commit();
+        }
+        catch
+        {
+            writer.Abort();
+            throw;
+        }
+    }
+
+    private sealed class StopRetryingException : Exception;
+}

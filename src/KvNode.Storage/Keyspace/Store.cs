@@ -1,0 +1,277 @@
+namespace KvNode.Storage;
+
+/// <summary>
+/// The ordered keyspace: a write buffer in memory in front of LMDB, seen by readers as one.
+/// </summary>
+/// <remarks>
+/// <para>Threads. One thread at a time applies (<see cref="BeginBatch"/> ... <see cref="Publish"/>). Any thread may open
+/// views; they see whole batches only. One thread of the store's own writes LMDB.</para>
+/// <para>Layers, newest first: the active buffer, the sealed buffer that is being flushed (or none), LMDB. A view pins
+/// the three together. The flush thread commits the sealed buffer to LMDB first and takes it out of the layers
+/// afterwards, so a view may find a key in both, never in neither.</para>
+/// <para>Durability. Nothing here is durable before a flush; the log is. A flush commits the data and the index and
+/// term it covers in one LMDB transaction, so replay starts exactly after what LMDB holds.</para>
+/// </remarks>
+public sealed partial class Store : IDisposable
+{
+    private readonly StoreOptions _options;
+    private readonly DirectoryLock _lock;
+    private readonly DiskKeyspace _disk;
+
+    // Held by the applying thread from BeginBatch to Publish, and by the flush thread while it seals: a buffer is only
+    // ever sealed between batches.
+    private readonly Lock _batchLock = new();
+
+    // Guards changes of _layers and the flush thread's state; waited on with Monitor, hence a plain object.
+    private readonly object _gate = new();
+
+    // One view per thread is kept for the next reader on that thread.
+    [ThreadStatic]
+    private static StoreReadView? t_view;
+
+    private readonly StoreWriteView _writer;
+    private readonly Thread _flushThread;
+
+    private volatile Layers _layers;
+
+    // Published state, readable without a lock: odd version = being changed (a sequence lock with one writer).
+    private long _publishedVersion;
+    private PublishedState _published;
+
+    public static Store Open(string directory, StoreOptions options)
+    {
+        NativeLibraries.Require();
+        var directoryLock = DirectoryLock.Acquire(directory);
+        try
+        {
+            var disk = DiskKeyspace.Open(Path.Combine(directory, "lmdb"), new DiskOptions { MapBytes = options.MapBytes });
+            return new Store(options, directoryLock, disk);
+        }
+        catch
+        {
+            directoryLock.Dispose();
+            throw;
+        }
+    }
+
+    private Store(StoreOptions options, DirectoryLock directoryLock, DiskKeyspace disk)
+    {
+        _options = options;
+        _lock = directoryLock;
+        _disk = disk;
+        var reader = disk.RentReader();
+        var state = reader.State;
+        disk.ReturnReader(reader);
+        _published = new PublishedState(0, state.AppliedIndex, state.AppliedTerm, state.Count, state.ClockMs);
+        _durable = _published;
+        _layers = new Layers(new WriteBuffer(clearsBelow: false), Sealed: null);
+        _writer = new StoreWriteView(this);
+        _flushThread = new Thread(RunFlushes) { IsBackground = true, Name = "kv-flush" };
+        _flushThread.Start();
+    }
+
+    /// <summary>Index of the last entry that LMDB holds durably.</summary>
+    public ulong DurableIndex => Durable.Index;
+
+    public ulong DurableTerm => Durable.Term;
+
+    /// <summary>The state's own clock: the leader time of the last published batch, milliseconds since the Unix epoch.</summary>
+    public long ClockMs => ReadPublished().ClockMs;
+
+    /// <summary>Index of the last published batch.</summary>
+    public ulong AppliedIndex => ReadPublished().Index;
+
+    /// <summary>
+    /// Begins a batch; the view it returns writes and reads the batch's own writes. Nobody else sees them before
+    /// <see cref="Publish"/>, which must follow on the same thread. Blocks while both buffer generations are full.
+    /// </summary>
+    public WriteView BeginBatch()
+    {
+        WaitForRoom();
+        _batchLock.Enter();
+        var layers = PinLayers();
+        _writer.Begin(layers, _disk.RentReader(), _published);
+        return _writer;
+    }
+
+    /// <summary>Makes the batch visible, atomically, as the state at <paramref name="index"/>.</summary>
+    /// <param name="clockMs">The state's own clock after the batch: leader time, milliseconds since the Unix epoch.</param>
+    public void Publish(ulong index, ulong term, long clockMs)
+    {
+        Invariant.Check(index >= _published.Index, "the applied index never goes back", index, _published.Index);
+        var target = _writer.Target;
+        var state = new PublishedState(_writer.Sequence, index, term, _writer.Count, clockMs);
+        _writer.End();
+        SetPublished(state, target);
+        var full = target.Bytes >= _options.WriteBufferBytes;
+        _batchLock.Exit();
+        if (full)
+        {
+            RequestSeal();
+        }
+    }
+
+    /// <summary>Opens a consistent view of the last published state. Dispose it soon: it pins memory and LMDB's pages.</summary>
+    public StoreReadView OpenView()
+    {
+        var view = t_view is { } cached && cached.BelongsTo(this) ? cached : new StoreReadView(this);
+        t_view = null;
+        var spin = default(SpinWait);
+        while (true)
+        {
+            var version = Volatile.Read(ref _publishedVersion);
+            var layers = PinLayers();
+            var reader = _disk.RentReader();
+            var state = _published;
+            Volatile.ReadBarrier();
+            if ((version & 1) == 0 && version == Volatile.Read(ref _publishedVersion) && ReferenceEquals(layers, _layers))
+            {
+                // Nothing was published and no layer came or went meanwhile: LMDB holds nothing of the active buffer,
+                // and the state is the one these layers show.
+                view.Open(layers, reader, state);
+                return view;
+            }
+
+            _disk.ReturnReader(reader);
+            layers.Unpin();
+            spin.SpinOnce();
+        }
+    }
+
+    /// <summary>Flushes what is published and returns when it is durable in LMDB.</summary>
+    /// <exception cref="IOException">The disk is full.</exception>
+    public void Checkpoint() => FlushAndWait();
+
+    public StoreStatus Status
+    {
+        get
+        {
+            var layers = _layers;
+            var published = ReadPublished();
+            var disk = _disk.Statistics();
+            var durable = Durable;
+            lock (_gate)
+            {
+                return new StoreStatus
+                {
+                    Keys = published.Count,
+                    AppliedIndex = published.Index,
+                    AppliedTerm = published.Term,
+                    DurableIndex = durable.Index,
+                    BufferBytes = layers.Active.Bytes + (layers.Sealed?.Bytes ?? 0),
+                    BufferKeys = layers.Active.Keys + (layers.Sealed?.Keys ?? 0),
+                    FileBytes = disk.FileBytes,
+                    MapBytes = disk.MapBytes,
+                    Flushes = _flushes,
+                    FlushMicroseconds = _flushMicroseconds,
+                    LastFlushUnixMs = _lastFlushUnixMs,
+                    FlushError = _flushError,
+                    Readers = disk.ReadersInUse,
+                };
+            }
+        }
+    }
+
+    /// <summary>Flushes everything and closes. The views must be gone.</summary>
+    public void Dispose()
+    {
+        if (!StopFlushing())
+        {
+            return;
+        }
+
+        _layers.Active.Release();
+        _layers.Sealed?.Release();
+        _disk.Dispose();
+        _lock.Dispose();
+    }
+
+    internal DiskKeyspace Disk => _disk;
+
+    /// <summary>Where writes go outside a batch that cleared everything.</summary>
+    internal WriteBuffer ActiveBuffer => _layers.Active;
+
+    internal void ReturnView(StoreReadView view) => t_view = view;
+
+    private Layers PinLayers()
+    {
+        while (true)
+        {
+            var layers = _layers;
+            if (layers.TryPin())
+            {
+                return layers;
+            }
+
+            // Taken out of the layers and freed between the two lines: there is a newer set already.
+        }
+    }
+
+    // Single writer: whoever holds _batchLock.
+    private void SetPublished(in PublishedState state, WriteBuffer target)
+    {
+        Volatile.Write(ref _publishedVersion, _publishedVersion + 1);
+        Volatile.WriteBarrier();
+        var active = _layers.Active;
+        if (!ReferenceEquals(target, active))
+        {
+            // The batch cleared everything: its fresh buffer hides all below, and what the old one held is gone.
+            lock (_gate)
+            {
+                _layers = _layers with { Active = target };
+            }
+
+            active.Release();
+        }
+
+        _published = state;
+        Volatile.Write(ref _publishedVersion, _publishedVersion + 1);
+    }
+
+    private PublishedState ReadPublished()
+    {
+        var spin = default(SpinWait);
+        while (true)
+        {
+            var version = Volatile.Read(ref _publishedVersion);
+            var state = _published;
+            Volatile.ReadBarrier();
+            if ((version & 1) == 0 && version == Volatile.Read(ref _publishedVersion))
+            {
+                return state;
+            }
+
+            spin.SpinOnce();
+        }
+    }
+}
+
+/// <summary>What a reader sees: everything up to a sequence number, which is the state at a log position.</summary>
+internal readonly record struct PublishedState(ulong Sequence, ulong Index, ulong Term, long Count, long ClockMs);
+
+/// <summary>The buffers of one moment, newest first. Immutable; replaced as a whole.</summary>
+internal sealed record Layers(WriteBuffer Active, WriteBuffer? Sealed)
+{
+    /// <summary>Keeps the buffers' memory; false when one of them is already gone.</summary>
+    public bool TryPin()
+    {
+        if (!Active.TryAddReference())
+        {
+            return false;
+        }
+
+        if (Sealed is null || Sealed.TryAddReference())
+        {
+            return true;
+        }
+
+        Active.Release();
+        return false;
+    }
+
+    public void Unpin()
+    {
+        Active.Release();
+        Sealed?.Release();
+    }
+}
