@@ -1,0 +1,221 @@
+using System.Buffers.Binary;
+using KvNode.Raft.SingleVoter;
+using KvNode.Raft.Wal;
+using Xunit;
+
+namespace KvNode.Raft.Tests;
+
+/// <summary>A proposal whose payload is known; its outcome can be awaited.</summary>
+internal sealed class TestBatch(byte[] payload) : ProposalBatch
+{
+    private readonly TaskCompletionSource<ProposalOutcome> _outcome =
+        new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    public TestBatch(ulong value)
+        : this(BitConverter.GetBytes(value))
+    {
+    }
+
+    public Task<ProposalOutcome> Outcome => _outcome.Task;
+
+    public int Seals { get; private set; }
+
+    public Action? OnSeal { get; init; }
+
+    public Action? OnComplete { get; init; }
+
+    public byte[] Payload { get; set; } = payload;
+
+    public override ReadOnlyMemory<byte> Seal()
+    {
+        OnSeal?.Invoke();
+        Seals++;
+        return Payload;
+    }
+
+    public override void Complete(ProposalOutcome outcome)
+    {
+        Assert.Equal(1, Seals);
+        OnComplete?.Invoke();
+        Assert.True(_outcome.TrySetResult(outcome));
+    }
+}
+
+/// <summary>Remembers what was applied, and checks the rules of Apply while it does.</summary>
+internal sealed class FakeMachine : IReplicatedStateMachine
+{
+    private readonly Lock _gate = new();
+    private readonly List<(EntryId Id, EntryKind Kind, byte[] Payload)> _applied = [];
+    private int _inside;
+    private ulong _last;
+
+    public FakeMachine(EntryId durable = default)
+    {
+        Durable = durable;
+        _last = durable.Index;
+    }
+
+    public EntryId Durable { get; set; }
+
+    public string? WriteRefusal { get; set; }
+
+    public Action<EntryId>? OnApply { get; set; }
+
+    public Action? OnCheckpoint { get; set; }
+
+    public EntryId Last
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _applied.Count == 0 ? Durable : _applied[^1].Id;
+            }
+        }
+    }
+
+    /// <summary>Payloads of normal entries, in order.</summary>
+    public List<byte[]> Values
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _applied.Where(entry => entry.Kind == EntryKind.Normal).Select(entry => entry.Payload).ToList();
+            }
+        }
+    }
+
+    public List<EntryId> Ids
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _applied.ConvertAll(entry => entry.Id);
+            }
+        }
+    }
+
+    public static List<ulong> Numbers(IEnumerable<byte[]> values) =>
+        values.Select(value => BinaryPrimitives.ReadUInt64LittleEndian(value)).ToList();
+
+    public void Apply(ReadOnlySpan<CommittedEntry> entries)
+    {
+        Assert.Equal(1, Interlocked.Increment(ref _inside));
+        foreach (ref readonly var entry in entries)
+        {
+            Assert.Equal(_last + 1, entry.Id.Index);
+            OnApply?.Invoke(entry.Id);
+            _last = entry.Id.Index;
+            lock (_gate)
+            {
+                _applied.Add((entry.Id, entry.Kind, entry.Payload.ToArray()));
+            }
+        }
+
+        _ = Interlocked.Decrement(ref _inside);
+    }
+
+    public ISnapshotReader OpenSnapshot() => new EmptySnapshot(Last);
+
+    public ISnapshotWriter CreateRestore(SnapshotMeta meta, long resumeAt) => throw new NotSupportedException();
+
+    public void Checkpoint()
+    {
+        OnCheckpoint?.Invoke();
+        Durable = Last;
+    }
+
+    private sealed class EmptySnapshot(EntryId position) : ISnapshotReader
+    {
+        public SnapshotMeta Meta { get; } = new(position, 0, []);
+
+        public int Read(Span<byte> buffer) => 0;
+
+        public void Dispose()
+        {
+        }
+    }
+}
+
+/// <summary>Counts snapshots.</summary>
+internal sealed class FakeSnapshots : ISnapshotStore
+{
+    public EntryId Latest { get; private set; }
+
+    public Exception? Failure { get; set; }
+
+    public string Save(ISnapshotReader reader)
+    {
+        if (Failure is not null)
+        {
+            throw Failure;
+        }
+
+        Latest = reader.Meta.Position;
+        return $"{Latest.Term}-{Latest.Index}";
+    }
+}
+
+/// <summary>An engine on some disk, with what it was given.</summary>
+internal sealed class EngineHarness : IAsyncDisposable
+{
+    public static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
+
+    private readonly TaskCompletionSource<Exception> _fatal = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    public EngineHarness(
+        IDisk disk,
+        FakeMachine? machine = null,
+        Func<SingleVoterOptions, SingleVoterOptions>? configure = null,
+        WalOptions? wal = null)
+    {
+        var options = new SingleVoterOptions
+        {
+            LogDirectory = "unused",
+            Address = "127.0.0.1:4920",
+            ResumeInterval = TimeSpan.FromMilliseconds(5),
+        };
+        Machine = machine ?? new FakeMachine();
+        Engine = new SingleVoterEngine(
+            configure?.Invoke(options) ?? options,
+            Snapshots,
+            e => _fatal.TrySetResult(e),
+            disk,
+            wal ?? new WalOptions { SegmentBytes = 64 * 1024 });
+    }
+
+    public SingleVoterEngine Engine { get; }
+
+    public FakeMachine Machine { get; }
+
+    public FakeSnapshots Snapshots { get; } = new();
+
+    public Task<Exception> Fatal => _fatal.Task;
+
+    public async Task<EngineHarness> StartAsync()
+    {
+        await Engine.StartAsync(Machine, CancellationToken.None).AsTask().WaitAsync(Patience);
+        return this;
+    }
+
+    public async Task<ProposalOutcome> ProposeAsync(TestBatch batch)
+    {
+        Engine.Propose(batch);
+        return await batch.Outcome.WaitAsync(Patience);
+    }
+
+    public async Task CommitAsync(ulong value) =>
+        Assert.Equal(ProposalStatus.Committed, (await ProposeAsync(new TestBatch(value))).Status);
+
+    public ValueTask DisposeAsync() => Engine.DisposeAsync();
+}
+
+/// <summary>A directory that is gone when the test is.</summary>
+internal sealed class TempDirectory : IDisposable
+{
+    public string Path { get; } = Directory.CreateTempSubdirectory("kvnode-raft-").FullName;
+
+    public void Dispose() => Directory.Delete(Path, recursive: true);
+}

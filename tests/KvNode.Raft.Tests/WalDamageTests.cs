@@ -1,0 +1,418 @@
+using System.Globalization;
+using KvNode.Raft.Wal;
+using Xunit;
+
+namespace KvNode.Raft.Tests;
+
+/// <summary>What recovery does with a log that was changed behind its back: the same entries, or a refusal that says where.</summary>
+public sealed class WalDamageTests
+{
+    private const int ShardCount = 4;
+
+    public static TheoryData<int> Shards => [.. Enumerable.Range(0, ShardCount)];
+
+    [Theory]
+    [MemberData(nameof(Shards))]
+    public void EveryFlippedBitGivesTheSameEntriesOrARefusal(int shard)
+    {
+        foreach (var (disk, log) in new[] { DenseLog(), SparseLog() })
+        {
+            foreach (var name in disk.Names())
+            {
+                var content = disk.Raw(name);
+                for (var bit = shard; bit < content.Length * 8; bit += ShardCount)
+                {
+                    content[bit / 8] ^= (byte)(1 << (bit % 8));
+                    if (TryRead(disk, out var found, out var refusal))
+                    {
+                        Assert.True(log == found, $"bit {bit} of {name} changed the log to {found}");
+                    }
+                    else
+                    {
+                        AssertNamesPlace(disk, refusal);
+                    }
+
+                    content[bit / 8] ^= (byte)(1 << (bit % 8));
+                }
+            }
+        }
+    }
+
+    [Fact]
+    public void EveryFlippedBitInAFrameIsFound()
+    {
+        var (disk, _) = DenseLog();
+        var image = WalRecovery.Inspect(disk);
+        var name = WalFormat.SegmentName(image.Used[^1].Id);
+        var content = disk.Raw(name);
+        for (var bit = 0; bit < image.End * 8; bit++)
+        {
+            content[bit / 8] ^= (byte)(1 << (bit % 8));
+            Assert.False(TryRead(disk, out _, out _), $"bit {bit}");
+            content[bit / 8] ^= (byte)(1 << (bit % 8));
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Shards))]
+    public void TheLastSegmentCutAtEveryByteKeepsTheFramesBeforeTheCut(int shard)
+    {
+        foreach (var (disk, _) in new[] { DenseLog(), SparseLog() })
+        {
+            var image = WalRecovery.Inspect(disk);
+            var last = image.Used[^1];
+            disk.RemoveRaw(WalFormat.SegmentName(last.Id + 1));
+            var name = WalFormat.SegmentName(last.Id);
+            var content = disk.Raw(name);
+            var frames = FrameEnds(disk, last);
+            for (var bytes = shard; bytes <= content.Length; bytes += ShardCount)
+            {
+                disk.SetRaw(name, content[..bytes]);
+                var expected = last.Header.Previous;
+                foreach (var (end, entry) in frames)
+                {
+                    expected = end <= bytes ? entry : expected;
+                }
+
+                var cut = WalRecovery.Inspect(disk);
+                Assert.Equal(expected, cut.Last);
+                disk.SetRaw(name, content);
+            }
+        }
+    }
+
+    [Fact]
+    public void ALogCutAnywhereCanBeOpenedAndContinued()
+    {
+        var (disk, _) = SparseLog();
+        var last = WalRecovery.Inspect(disk).Used[^1];
+        var name = WalFormat.SegmentName(last.Id);
+        for (var bytes = 0; bytes < disk.Raw(name).Length; bytes += 100)
+        {
+            var copy = disk.Clone();
+            copy.RemoveRaw(WalFormat.SegmentName(last.Id + 1));
+            copy.SetRaw(name, disk.Raw(name)[..bytes]);
+            EntryId next;
+            using (var log = WriteAheadLog.Open(copy, WalRig.SmallSegments, newLogId: 1))
+            {
+                next = new EntryId(9, log.Last.Index + 1);
+                log.Append([WalRecord.Entry(next, EntryKind.Normal, new byte[3000])]);
+                log.Sync();
+            }
+
+            Assert.Equal(next, WalRecovery.Inspect(copy).Last);
+        }
+    }
+
+    [Fact]
+    public void AnEarlierSegmentCutShortIsRefusedUnlessOnlyItsUnusedEndIsGone()
+    {
+        var (disk, log) = DenseLog();
+        var first = WalRecovery.Inspect(disk).Used[0];
+        var name = WalFormat.SegmentName(first.Id);
+        var content = disk.Raw(name);
+        var end = FrameEnds(disk, first)[^1].End;
+        for (var bytes = 0; bytes < content.Length; bytes++)
+        {
+            disk.SetRaw(name, content[..bytes]);
+            if (TryRead(disk, out var found, out var refusal))
+            {
+                Assert.True(bytes >= end);
+                Assert.Equal(log, found);
+            }
+            else
+            {
+                Assert.True(bytes < end);
+                AssertNamesPlace(disk, refusal);
+            }
+        }
+    }
+
+    [Fact]
+    public void AMissingSegmentIsRefused()
+    {
+        var (disk, log) = DenseLog();
+        var image = WalRecovery.Inspect(disk);
+        Assert.True(image.Used.Count >= 4);
+        foreach (var segment in image.Used)
+        {
+            var name = WalFormat.SegmentName(segment.Id);
+            var content = disk.Raw(name);
+            disk.RemoveRaw(name);
+            var refused = !TryRead(disk, out var found, out _);
+
+            // Without its first segment the log is a sound log that begins later; the engine compares with the store.
+            Assert.True(refused || (segment == image.Used[0] && log.EndsWith(found, StringComparison.Ordinal)));
+            disk.SetRaw(name, content);
+        }
+    }
+
+    [Fact]
+    public void ALogOfBlankSegmentsOnlyIsRefusedUnlessItIsNew()
+    {
+        var disk = new SimDisk();
+        disk.SetRaw(WalFormat.SegmentName(5), new byte[8192]);
+        Assert.False(TryRead(disk, out _, out _));
+
+        var fresh = new SimDisk();
+        fresh.SetRaw(WalFormat.SegmentName(1), new byte[8192]);
+        Assert.True(TryRead(fresh, out var found, out _));
+        Assert.Equal("", found);
+    }
+
+    [Fact]
+    public void ASegmentOfAnotherLogIsRefused()
+    {
+        var (disk, _) = DenseLog();
+        var (other, _) = DenseLog(logId: 77);
+        var name = WalFormat.SegmentName(2);
+        disk.SetRaw(name, other.Raw(name));
+        Assert.False(TryRead(disk, out _, out var refusal));
+        Assert.Contains("another log", refusal.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void AnUnknownFormatVersionIsRefusedByName()
+    {
+        var (disk, _) = DenseLog();
+        var sector = disk.Raw(WalFormat.SegmentName(1)).AsSpan(0, 512);
+        sector[8] = 9;
+        BitConverter.TryWriteBytes(sector[508..], Crc32C.Compute(sector[..508]));
+        Assert.False(TryRead(disk, out _, out var refusal));
+        Assert.Contains("version 9", refusal.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(3)]
+    [InlineData(4)]
+    [InlineData(200)]
+    public void AnUnknownRecordKindIsRefusedAndNotSkipped(byte kind)
+    {
+        var disk = new SimDisk();
+        using (var log = WriteAheadLog.Open(disk, WalRig.SmallSegments, newLogId: 1))
+        {
+            log.Append([new WalRecord((RecordKind)kind, EntryKind.Normal, new EntryId(1, 1), new byte[5])]);
+            log.Sync();
+        }
+
+        Assert.False(TryRead(disk, out _, out var refusal));
+        AssertNamesPlace(disk, refusal);
+    }
+
+    /// <summary>A user may store a copy of a log as a value; bytes of a torn frame are not evidence against it.</summary>
+    [Fact]
+    public void AFrameInsideTheValueOfATornFrameIsNoEvidenceOfDamage()
+    {
+        var (other, _) = DenseLog(logId: 77);
+        var disk = new SimDisk();
+        long start;
+        using (var log = WriteAheadLog.Open(disk, WalRig.SmallSegments, newLogId: 1))
+        {
+            log.Append([WalRecord.Entry(new EntryId(1, 1), EntryKind.Normal, new byte[10])]);
+            log.Sync();
+            start = WalRecovery.Inspect(disk).End;
+            for (var shift = 0; shift < 512; shift += 4)
+            {
+                // Some shift brings the inner frames to the sector grain.
+                var copy = disk.Clone();
+                using var torn = WriteAheadLog.Open(copy, WalRig.SmallSegments, newLogId: 1);
+                var value = new byte[shift].Concat(other.Raw(WalFormat.SegmentName(1)).Take(4000)).ToArray();
+                torn.Append([WalRecord.Entry(new EntryId(1, 2), EntryKind.Normal, value)]);
+                copy.Raw(WalFormat.SegmentName(1)).AsSpan((int)start, 512).Clear();
+                var image = WalRecovery.Inspect(copy);
+                Assert.Equal(new EntryId(1, 1), image.Last);
+                Assert.NotNull(image.TornTail);
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void ALaterFrameIsProofOfDamageOnlyIfItWasWrittenAfterASync(bool synced)
+    {
+        var disk = new SimDisk();
+        using (var log = WriteAheadLog.Open(disk, WalRig.SmallSegments, newLogId: 1))
+        {
+            for (var i = 1UL; i <= 3; i++)
+            {
+                log.Append([WalRecord.Entry(new EntryId(1, i), EntryKind.Normal, new byte[600])]);
+                if (synced)
+                {
+                    log.Sync();
+                }
+            }
+        }
+
+        // Frames of two sectors: the second one's first sector.
+        disk.Raw(WalFormat.SegmentName(1)).AsSpan(3 * 512, 512).Clear();
+        if (synced)
+        {
+            Assert.False(TryRead(disk, out _, out var refusal));
+            Assert.Contains("at byte 1536", refusal.Message, StringComparison.Ordinal);
+        }
+        else
+        {
+            Assert.Equal(new EntryId(1, 1), WalRecovery.Inspect(disk).Last);
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Shards))]
+    public void SeededMutationsNeverThrowAnythingButARefusalAndNeverInventEntries(int shard)
+    {
+        var (disk, log) = DenseLog();
+        var (other, _) = DenseLog(logId: 77);
+        var allowed = new HashSet<string>(log.Split('\n'), StringComparer.Ordinal);
+        for (var seed = shard; seed < 6000; seed += ShardCount)
+        {
+            var random = new Random(seed);
+            var copy = disk.Clone();
+            for (var i = random.Next(1, 4); i > 0; i--)
+            {
+                Mutate(copy, other, random);
+            }
+
+            if (TryRead(copy, out var found, out _))
+            {
+                foreach (var line in found.Split('\n', StringSplitOptions.RemoveEmptyEntries))
+                {
+                    Assert.True(allowed.Contains(line), $"seed {seed} invented {line}");
+                }
+            }
+        }
+    }
+
+    private static void Mutate(SimDisk disk, SimDisk other, Random random)
+    {
+        var names = disk.Names();
+        var name = names[random.Next(names.Count)];
+        var content = disk.Raw(name);
+        if (content.Length < 1024)
+        {
+            return;
+        }
+
+        var at = random.Next(content.Length);
+        var length = Math.Min(random.Next(1, 1500), content.Length - at);
+        switch (random.Next(7))
+        {
+            case 0:
+                content[at] ^= (byte)(1 << random.Next(8));
+                break;
+            case 1:
+                content[at] = (byte)random.Next(256);
+                break;
+            case 2:
+                content.AsSpan(at, length).Clear();
+                break;
+            case 3:
+                random.NextBytes(content.AsSpan(at, length));
+                break;
+            case 4:
+                disk.SetRaw(name, content[..at]);
+                break;
+            case 5:
+                var source = random.Next(content.Length - length + 1);
+                content.AsSpan(source, length).ToArray().CopyTo(content, at);
+                break;
+            default:
+                other.Raw(WalFormat.SegmentName(1)).AsSpan(0, Math.Min(length, 4096)).CopyTo(content.AsSpan(at));
+                break;
+        }
+    }
+
+    /// <summary>Several segments, several frames each, all synced; term and vote changes among them.</summary>
+    private static (SimDisk Disk, string Log) DenseLog(ulong logId = 1)
+    {
+        var options = WalRig.SmallSegments with { SegmentBytes = 6 * 512 };
+        var disk = new SimDisk();
+        using (var log = WriteAheadLog.Open(disk, options, logId))
+        {
+            var random = new Random(5);
+            for (var i = 1UL; i <= 14; i++)
+            {
+                var payload = new byte[random.Next(0, 700)];
+                random.NextBytes(payload);
+                WalRecord[] records = i % 5 == 0
+                    ? [WalRecord.Of(new HardState(i, 1)), WalRecord.Entry(new EntryId(i, i), EntryKind.Normal, payload)]
+                    : [WalRecord.Entry(new EntryId(log.Last.Term + 1, i), EntryKind.Normal, payload)];
+                log.Append(records);
+                log.Sync();
+            }
+        }
+
+        Assert.True(TryRead(disk, out var text, out _));
+        return (disk, text);
+    }
+
+    /// <summary>Payloads in which a flipped bit makes a sector all zero, if nothing is done against it.</summary>
+    private static (SimDisk Disk, string Log) SparseLog()
+    {
+        var disk = new SimDisk();
+        using (var log = WriteAheadLog.Open(disk, WalRig.SmallSegments, newLogId: 1))
+        {
+            for (var i = 1UL; i <= 3; i++)
+            {
+                var payload = new byte[1700];
+                payload[1000] = (byte)i;
+                payload[1600] = 0x80;
+                log.Append([WalRecord.Entry(new EntryId(1, i), EntryKind.Normal, payload)]);
+                log.Sync();
+            }
+        }
+
+        Assert.True(TryRead(disk, out var text, out _));
+        return (disk, text);
+    }
+
+    private static List<(long End, EntryId Entry)> FrameEnds(SimDisk disk, in UsedSegment segment)
+    {
+        using var file = disk.Open(WalFormat.SegmentName(segment.Id));
+        var reader = new SegmentReader(file, segment.Header, new byte[segment.Bytes]);
+        reader.Refill();
+        var ends = new List<(long, EntryId)>();
+        while (reader.ReadFrame() == FrameStatus.Sound)
+        {
+            var rest = reader.Payload;
+            var entry = default(EntryId);
+            while (WalRecord.TryDecode(ref rest, out var record))
+            {
+                entry = record.Id;
+            }
+
+            ends.Add((reader.Offset, entry));
+        }
+
+        return ends;
+    }
+
+    /// <summary>All entries, one line each; or why the log was refused.</summary>
+    private static bool TryRead(SimDisk disk, out string log, out LogCorruptException refusal)
+    {
+        (log, refusal) = ("", null!);
+        try
+        {
+            var image = WalRecovery.Inspect(disk);
+            var lines = new List<string>();
+            WalReplay.Run(disk, image, image.FirstIndex - 1, entries =>
+            {
+                foreach (ref readonly var entry in entries)
+                {
+                    lines.Add(string.Create(
+                        CultureInfo.InvariantCulture, $"{entry.Id} {entry.Kind} {Crc32C.Compute(entry.Payload.Span)}"));
+                }
+            });
+            log = string.Join('\n', lines);
+            return true;
+        }
+        catch (LogCorruptException e)
+        {
+            refusal = e;
+            return false;
+        }
+    }
+
+    private static void AssertNamesPlace(SimDisk disk, LogCorruptException refusal) =>
+        Assert.Matches($@"{disk.Location}/[0-9a-f]{{16}}\.wal at byte \d+: ", refusal.Message);
+}
