@@ -1,6 +1,6 @@
 namespace KvNode.Testing;
 
-/// <summary>The program's exit codes as its users see them (sysexits.h, where it has one).</summary>
+/// <summary>The program's exit codes as its users see them: numbers scripts depend on, written down a second time.</summary>
 public static class ExitCodes
 {
     public const int Success = 0;
@@ -9,11 +9,14 @@ public static class ExitCodes
     public const int Usage = 64;
 
     /// <summary>Corrupt, truncated or oversize input.</summary>
-    public const int DataError = 65;
+    public const int BadData = 65;
 
-    /// <summary>A native library is missing.</summary>
-    public const int Unavailable = 69;
+    /// <summary>What should be read is not there.</summary>
+    public const int NoInput = 66;
+
+    /// <summary>Another process has the directory or the address.</summary>
+    public const int InUse = 75;
 
     /// <summary>A sync of the disk failed: what was written may be gone.</summary>
-    public const int SyncFailed = 76;
+    public const int SyncFailed = 79;
 }
