@@ -197,7 +197,7 @@ public sealed class LifecycleTests : IDisposable
         WaitForPort(process, port);
         using var client = new RespClient(port);
         Assert.Equal("+OK", client.Text("SET", "a", "1"));
-        process.Signal(Native.SignalTerminate);
+        process.Signal(Posix.SignalTerminate);
         Assert.Equal(ExitCodes.Success, process.WaitForExit(TimeSpan.FromSeconds(30)));
     }
 

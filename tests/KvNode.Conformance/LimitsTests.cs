@@ -83,7 +83,7 @@ public sealed class LimitsTests
     public void TenThousandIdleConnectionsCostLittleAndSlowNobody()
     {
         const int Count = 10_000;
-        var files = Native.RaiseOpenFileLimit();
+        var files = Posix.RaiseOpenFileLimit();
         if (files < Count + 1000)
         {
             TestSkip.Because($"only {files} open files are allowed here");

@@ -64,7 +64,7 @@ public sealed class ResourceTests : IDisposable
     public void LogThatNobodyReadsHoldsUpNothing()
     {
         var pipe = _directory.Sub("stderr");
-        Native.MakeFifo(pipe);
+        Posix.MakeFifo(pipe);
         const string Script = "exec \"$@\" 2<>\"$STDERR_PIPE\"";
         using var node = NodeProcess.Start(new NodeOptions
         {
@@ -73,7 +73,7 @@ public sealed class ResourceTests : IDisposable
             Launcher = ["/bin/sh", "-c", Script, "sh"],
             Environment = new Dictionary<string, string>(StringComparer.Ordinal) { ["STDERR_PIPE"] = pipe },
         });
-        using var full = Native.FillFifo(pipe);
+        using var full = Posix.FillFifo(pipe);
         using var witness = node.Connect();
         for (var i = 0; i < 300; i++)
         {

@@ -75,14 +75,14 @@ public sealed class ChildProcess : IDisposable
     {
         if (!_process.HasExited)
         {
-            Native.Signal(Pid, signal);
+            Posix.Signal(Pid, signal);
         }
     }
 
     /// <summary>kill -9 and wait until it is gone.</summary>
     public void Kill9()
     {
-        Signal(Native.SignalKill);
+        Signal(Posix.SignalKill);
         _ = WaitForExit(TimeSpan.FromSeconds(30));
     }
 
@@ -108,7 +108,7 @@ public sealed class ChildProcess : IDisposable
         if (!_process.HasExited)
         {
             // A stopped process dies of SIGKILL too.
-            Native.Signal(Pid, Native.SignalKill);
+            Posix.Signal(Pid, Posix.SignalKill);
             _process.WaitForExit();
         }
 

@@ -89,7 +89,7 @@ public sealed class NodeProcess : IDisposable
     /// <summary>SIGTERM, and the exit code.</summary>
     public int Terminate()
     {
-        Process.Signal(Native.SignalTerminate);
+        Process.Signal(Posix.SignalTerminate);
         return Process.WaitForExit(StopTimeout);
     }
 

@@ -17,7 +17,7 @@ public static class TestSkip
     /// <summary>Skips unless the test runs as root.</summary>
     public static void UnlessRoot(string why)
     {
-        if (Native.EffectiveUserId() != 0)
+        if (Posix.EffectiveUserId() != 0)
         {
             Because("root is missing: " + why);
         }

@@ -5,7 +5,7 @@ using Microsoft.Win32.SafeHandles;
 namespace KvNode.Testing;
 
 /// <summary>The few system calls tests need and .NET lacks.</summary>
-public static partial class Native
+public static partial class Posix
 {
     public const int SignalInterrupt = 2;
     public const int SignalKill = 9;
