@@ -72,8 +72,12 @@ internal sealed class PowerLossJournal
             var record = ReadOne(ref bytes);
             switch (record.Kind)
             {
-                case JournalKind.Root or JournalKind.Create or JournalKind.MakeDirectory:
-                    root = record.Kind == JournalKind.Root ? record.Path : root;
+                // Every process under the library says where the root is; the first one's is object 0.
+                case JournalKind.Root when root.Length == 0:
+                    root = record.Path;
+                    objects[record.Inode] = count++;
+                    break;
+                case JournalKind.Create or JournalKind.MakeDirectory:
                     objects[record.Inode] = count++;
                     break;
                 default:
