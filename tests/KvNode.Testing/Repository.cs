@@ -10,7 +10,7 @@ public static class Repository
     public static string Root { get; } = FindRoot();
 
     /// <summary>The program under test.</summary>
-    public static string NodeBinary { get; } = FindBinary();
+    public static string NodeBinary => FindBinary();
 
     private static string FindRoot()
     {
