@@ -21,12 +21,56 @@ internal enum CommandFlags
     Stale = 64,
     NoAuth = 128,
 
-    /// <summary>Walks a range of keys: its time depends on the number of keys.</summary>
+    /// <summary>Walks a range of keys: its time depends on the number of keys. Ours; COMMAND INFO does not show it.</summary>
     Slow = 256,
-    Dangerous = 512,
 
-    /// <summary>Redis's sort_for_script is gone; kept for COMMAND's movablekeys: the key positions depend on options.</summary>
+    /// <summary>
+    /// May touch keys it does not name. Every write either names its keys or carries this. Ours; COMMAND INFO does not
+    /// show it.
+    /// </summary>
+    AnyKey = 512,
+
+    /// <summary>The key positions depend on options.</summary>
     MovableKeys = 1024,
+    NoScript = 2048,
+    NoMulti = 4096,
+    AllowBusy = 8192,
+}
+
+/// <summary>Redis's ACL categories, as far as the commands here belong to any.</summary>
+[Flags]
+internal enum AclCategories
+{
+    None = 0,
+    Keyspace = 1,
+    Read = 2,
+    Write = 4,
+    String = 8,
+    Admin = 16,
+    Fast = 32,
+    Slow = 64,
+    Dangerous = 128,
+    Connection = 256,
+}
+
+/// <summary>What a command does with the keys it names, in the words of Redis's key specifications.</summary>
+[Flags]
+internal enum KeyAccess
+{
+    None = 0,
+    ReadOnly = 1,
+    ReadWrite = 2,
+    Overwrite = 4,
+    Remove = 8,
+
+    /// <summary>The value itself reaches the client or decides what happens.</summary>
+    Access = 16,
+    Update = 32,
+    Insert = 64,
+    Delete = 128,
+
+    /// <summary>The above depends on options.</summary>
+    Variable = 256,
 }
 
 /// <summary>Where a command's keys stand: first, last (negative: from the end) and step, as COMMAND INFO says it.</summary>
@@ -71,17 +115,49 @@ internal abstract class CommandSpec(
     /// <summary>Version in which Redis (or KvNode, for its own) first had it.</summary>
     public string Since { get; init; } = "1.0.0";
 
-    /// <summary>Redis's ACL categories, without the @, as COMMAND INFO lists them.</summary>
-    public string[] Categories { get; init; } = [];
+    /// <summary>ACL categories beyond those that follow from the flags (see <see cref="AllCategories"/>).</summary>
+    public AclCategories Acl { get; init; }
+
+    /// <summary>What is done with the keys at <see cref="Keys"/>; a plain read unless the row says otherwise.</summary>
+    public KeyAccess KeyAccess { get; init; } = keys.First > 0 && flags.HasFlag(CommandFlags.ReadOnly)
+        ? KeyAccess.ReadOnly | KeyAccess.Access
+        : KeyAccess.None;
+
+    /// <summary>A remark in the key specification; "" for most.</summary>
+    public string KeyNotes { get; init; } = "";
+
+    /// <summary>Redis's command tips for proxies and cluster clients.</summary>
+    public string[] Tips { get; init; } = [];
 
     /// <summary>Subcommands, named <c>CONFIG|GET</c>; empty for most.</summary>
-    public CommandSpec[] Subcommands { get; init; } = [];
+    public CommandSpec[] Subcommands
+    {
+        get;
+        init
+        {
+            field = value;
+            SubcommandNames = value.Length > 0 ? new CommandNames(value) : null;
+        }
+    } = [];
+
+    /// <summary>Finds a subcommand by its own word (<c>GET</c>); null when there is none.</summary>
+    public CommandNames? SubcommandNames { get; private init; }
+
+    /// <summary>As clients see it: lower case, with the container (<c>config|get</c>).</summary>
+    public string DisplayName { get; } = name.ToLowerInvariant();
 
     /// <summary>Refuses bad options before anything is logged or read; false after it has written the error.</summary>
     public ArgumentCheck? Check { get; init; }
 
     /// <summary>Counters for INFO commandstats; written with Interlocked or by one thread.</summary>
     public CommandStats Stats { get; } = new();
+
+    /// <summary>All ACL categories: those of the row and those Redis derives from the flags.</summary>
+    public AclCategories AllCategories => Acl
+        | (Flags.HasFlag(CommandFlags.Write) ? AclCategories.Write : AclCategories.None)
+        | (Flags.HasFlag(CommandFlags.ReadOnly) ? AclCategories.Read : AclCategories.None)
+        | (Flags.HasFlag(CommandFlags.Admin) ? AclCategories.Admin | AclCategories.Dangerous : AclCategories.None)
+        | (Flags.HasFlag(CommandFlags.Fast) ? AclCategories.Fast : AclCategories.Slow);
 
     public bool ArityFits(int count) => Arity >= 0 ? count == Arity : count >= -Arity;
 }
@@ -140,9 +216,22 @@ internal sealed class AdminCommand(
     public AdminHandler Run { get; } = run;
 }
 
+/// <summary>
+/// A name with nothing but subcommands (CLIENT, CONFIG). <see cref="CommandTable.Resolve"/> never returns one: it is
+/// either one of its subcommands or an error.
+/// </summary>
+internal sealed class ContainerCommand(string name, string group, string summary)
+    : CommandSpec(name, -2, KeySpec.None, CommandFlags.None, group, summary);
+
 /// <summary>What a read sees.</summary>
 internal ref struct ReadContext(CommandArgs args, KeyspaceView store, RespWriter reply)
 {
+    /// <summary>Keys looked up and found; the caller adds it to its statistics afterwards.</summary>
+    public int Hits;
+
+    /// <summary>Keys looked up and not found; the caller adds it to its statistics afterwards.</summary>
+    public int Misses;
+
     public CommandArgs Args { get; } = args;
 
     public KeyspaceView Store { get; } = store;

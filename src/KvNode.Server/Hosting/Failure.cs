@@ -14,6 +14,7 @@ internal sealed record Failure(int ExitCode, string Message)
     /// </summary>
     public static Failure Of(Exception exception) => exception switch
     {
+        _ when IsSyncFailure(exception) => new(ExitCodes.SyncFailed, exception.Message),
         DllNotFoundException => new(ExitCodes.LibraryMissing, MissingLibrary(exception.Message)),
         LogCorruptException or InvalidDataException => new(ExitCodes.BadData, exception.Message),
         FileNotFoundException or DirectoryNotFoundException => new(ExitCodes.NoInput, exception.Message),
@@ -28,6 +29,10 @@ internal sealed record Failure(int ExitCode, string Message)
         AggregateException { InnerExceptions: [var only] } => Of(only),
         _ => new(ExitCodes.Internal, $"this is a defect of kvnode, please report it: {exception}"),
     };
+
+    /// <summary>Raft and Storage each carry the type, internal, from one source (neither references the other), so the
+    /// name is what the two have in common.</summary>
+    private static bool IsSyncFailure(Exception exception) => exception.GetType().Name == "SyncFailedException";
 
     private static string MissingLibrary(string message)
     {

@@ -148,8 +148,8 @@ internal sealed class DiskKeyspace : IDisposable
     }
 
     /// <summary>Takes numbers from LMDB and the file system; a few microseconds.</summary>
-    /// <remarks>Not while <see cref="GrowMap"/> or <see cref="Dispose"/> runs: the writer's thread asks, or nobody
-    /// grows. Rents a reader for a moment, which is what keeps the environment open meanwhile.</remarks>
+    /// <remarks>Any thread. Rents a reader for a moment, which is what keeps the environment open meanwhile; errors as for
+    /// <see cref="RentReader"/>.</remarks>
     public DiskStatistics Statistics()
     {
         var reader = _pool.Rent();
@@ -210,6 +210,7 @@ internal sealed class DiskKeyspace : IDisposable
     }
 
     /// <summary>Says what a failed commit means; the transaction is gone in every case.</summary>
+    /// <exception cref="SyncFailedException">A sync failed. Fatal.</exception>
     /// <remarks>
     /// mdb_txn_commit writes the pages, syncs them, writes the meta page, and returns one errno for all three:
     /// <list type="bullet">
@@ -220,19 +221,20 @@ internal sealed class DiskKeyspace : IDisposable
     /// beforehand still hears of the one LMDB was told.</item>
     /// <item>A failed meta page is fatal: LMDB answers MDB_PANIC to every later begin.</item>
     /// </list>
-    /// What is left, EIO with space on the disk, is an error we cannot place, and fatal.
+    /// What is left, EIO with space on the disk, is an error we cannot place, and fatal. Were a failed sync ever taken for
+    /// a full disk, nothing would be lost all the same: what was committed before was synced before, and the next attempt
+    /// writes all its pages anew.
     /// </remarks>
     [DoesNotReturn]
     internal void ThrowCommitFailed(int error)
     {
-        if (IsDiskFull(error))
+        if (error > 0)
         {
             Libc.SyncData(_dataFile, DataPath);
             _environment.BeginWrite().Dispose();
-            throw new DiskFullException(error, "commit", "no space left for the data file");
         }
 
-        LmdbException.Throw(error, "commit");
+        ThrowWriteFailed(error, "commit");
     }
 
     private static LmdbEnvironment OpenEnvironment(string directory, DiskOptions options, long mapBytes)

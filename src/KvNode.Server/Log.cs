@@ -1,0 +1,65 @@
+namespace KvNode.Server;
+
+/// <summary>
+/// Every log line of the server. The event ids are part of the interface: people filter by them, so an id is never
+/// reused for another meaning. 10xx the node's life, 20xx storage and log, 30xx clients. Nothing is logged per command.
+/// </summary>
+internal static partial class Log
+{
+    [LoggerMessage(1000, LogLevel.Information, "{Version} starts, process {ProcessId}")]
+    public static partial void Starting(ILogger logger, string version, int processId);
+
+    [LoggerMessage(1001, LogLevel.Information, "Store in {DataDirectory}, log and snapshots in {LogDirectory}")]
+    public static partial void Directories(ILogger logger, string dataDirectory, string logDirectory);
+
+    [LoggerMessage(1002, LogLevel.Information,
+        "Recovered {Keys} keys up to entry {Index} of term {Term}, {Replayed} entries of it from the log, in {Milliseconds} ms")]
+    public static partial void Recovered(
+        ILogger logger, long keys, ulong index, ulong term, ulong replayed, long milliseconds);
+
+    [LoggerMessage(1003, LogLevel.Information, "Durability {Durability}: {Meaning}; consistency {Consistency}")]
+    public static partial void Promises(ILogger logger, string durability, string meaning, string consistency);
+
+    [LoggerMessage(1004, LogLevel.Information, "Listening on {Address}")]
+    public static partial void Listening(ILogger logger, string address);
+
+    [LoggerMessage(1005, LogLevel.Information, "Stopping: {Reason}")]
+    public static partial void Stopping(ILogger logger, string reason);
+
+    [LoggerMessage(1006, LogLevel.Information, "Stopped cleanly")]
+    public static partial void Stopped(ILogger logger);
+
+    [LoggerMessage(1007, LogLevel.Warning,
+        "At most {Allowed} clients instead of {Wanted}: the system allows {Files} open files (ulimit -n)")]
+    public static partial void ClientsLowered(ILogger logger, int allowed, int wanted, long files);
+
+    [LoggerMessage(1008, LogLevel.Critical, "{Message} (exit code {ExitCode})")]
+    public static partial void Failed(ILogger logger, string message, int exitCode);
+
+    [LoggerMessage(2000, LogLevel.Warning, "The last write to the log was torn by a crash and is cut off: {Detail}")]
+    public static partial void TornTail(ILogger logger, string detail);
+
+    [LoggerMessage(2001, LogLevel.Error, "Writes are refused: {Reason}")]
+    public static partial void WritesRefused(ILogger logger, string reason);
+
+    [LoggerMessage(2002, LogLevel.Information, "Writes are accepted again")]
+    public static partial void WritesResumed(ILogger logger);
+
+    [LoggerMessage(2003, LogLevel.Information, "Snapshot {Id} written in {Milliseconds} ms")]
+    public static partial void SnapshotWritten(ILogger logger, string id, long milliseconds);
+
+    [LoggerMessage(2004, LogLevel.Error, "No snapshot: {Reason}")]
+    public static partial void SnapshotFailed(ILogger logger, string reason);
+
+    [LoggerMessage(3000, LogLevel.Warning, "{Count} connections refused since the last line: {ClientsMax} clients are connected")]
+    public static partial void ConnectionsRefused(ILogger logger, long count, int clientsMax);
+
+    [LoggerMessage(3001, LogLevel.Warning, "Client {Address} closed: it has not taken {Bytes} bytes of replies")]
+    public static partial void OutputLimit(ILogger logger, string address, long bytes);
+
+    [LoggerMessage(3002, LogLevel.Debug, "Client {Address} closed: {Reason}")]
+    public static partial void ClientClosed(ILogger logger, string address, string reason);
+
+    [LoggerMessage(3003, LogLevel.Error, "Client {Address} closed by a defect of kvnode, please report it")]
+    public static partial void ClientFailed(ILogger logger, Exception cause, string address);
+}
