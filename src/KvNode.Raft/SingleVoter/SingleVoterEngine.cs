@@ -284,6 +284,12 @@ public sealed class SingleVoterEngine : IConsensusEngine
         {
             return new AdminOutcome(true, await Task.Run(() => action(_machine!)));
         }
+        catch (SyncFailedException e)
+        {
+            // What a sync had promised may be gone, here as anywhere.
+            Fail(e);
+            throw;
+        }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             return new AdminOutcome(false, e.Message);

@@ -1,6 +1,8 @@
 using System.Net;
 using KvNode.Server.Sessions;
 using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 
 namespace KvNode.Server.Hosting;
@@ -12,14 +14,16 @@ internal sealed class Listener : IAsyncDisposable
 
     private readonly WebApplication _application;
     private readonly ClientList _clients;
-    private readonly Timer _sweep;
 
     private Listener(WebApplication application, ClientList clients)
     {
         _application = application;
         _clients = clients;
-        _sweep = new Timer(_ => clients.Sweep(), state: null, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(1));
     }
+
+    /// <summary>Where it listens; the port is the real one when 0 was asked for.</summary>
+    public string Address => _application.Services.GetRequiredService<IServer>()
+        .Features.Get<IServerAddressesFeature>()!.Addresses.First().Replace("http://", "", StringComparison.Ordinal);
 
     /// <exception cref="IOException">The address cannot be listened on.</exception>
     public static async Task<Listener> StartAsync(IPEndPoint endPoint, RespConnection connections, ClientList clients)
@@ -46,7 +50,6 @@ internal sealed class Listener : IAsyncDisposable
     /// <summary>Accepts nobody any more, lets clients have the replies that are due, then closes them.</summary>
     public async Task StopAsync()
     {
-        await _sweep.DisposeAsync();
         _clients.StopAll();
         using var grace = new CancellationTokenSource(Limits.StopGraceMilliseconds);
         await _application.StopAsync(grace.Token);

@@ -31,18 +31,32 @@ internal static class NodeSettings
         Setting("maxmemory-policy", "noeviction"),
         Setting("loglevel", options.LogLevel.ToString().ToLowerInvariant()),
         Setting("log-dir", Path.GetFullPath(options.LogDirectory)),
-        Setting("consistency", options.Consistency switch
-        {
-            ReadLevel.Linearizable => "high",
-            ReadLevel.LeaderLease => "medium",
-            _ => "low",
-        }),
-        Setting("durability", options.Durability.ToString().ToLowerInvariant()),
+        Setting("consistency", Name(options.Consistency)),
+        Setting("durability", Name(options.Durability)),
         Setting("client-output-buffer", options.OutputBufferBytes),
         Setting("snapshots-keep", options.SnapshotsKeep),
         Setting("write-buffer", options.WriteBufferBytes),
         Setting("wal-segment-size", options.WalSegmentBytes),
     ];
+
+    /// <summary>The level as the flag spells it.</summary>
+    public static string Name(Durability durability) => durability.ToString().ToLowerInvariant();
+
+    /// <inheritdoc cref="Name(Durability)"/>
+    public static string Name(ReadLevel level) => level switch
+    {
+        ReadLevel.Linearizable => "high",
+        ReadLevel.LeaderLease => "medium",
+        _ => "low",
+    };
+
+    /// <summary>What a crash may cost at this level, for the start-up lines.</summary>
+    public static string Meaning(Durability durability) => durability switch
+    {
+        Durability.High => "every +OK is on disk",
+        Durability.Medium => "a power failure may cost the last second",
+        _ => "a power failure may cost what the system had not written",
+    };
 
     private static KeyValuePair<string, string> Setting(string name, string value) => new(name, value);
 

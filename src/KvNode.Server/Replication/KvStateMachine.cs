@@ -5,9 +5,9 @@ using KvNode.Storage;
 namespace KvNode.Server.Replication;
 
 /// <summary>The state the log builds: the only place where writes happen.</summary>
-internal sealed class KvStateMachine(Store store, Executor executor, string address) : IReplicatedStateMachine
+internal sealed class KvStateMachine(Store store, Executor executor, IReadOnlyList<string> members) : IReplicatedStateMachine, IDisposable
 {
-    // Replies of entries that nobody on this node waits for; lives as long as the node.
+    // Replies of entries that nobody on this node waits for.
     private readonly RespWriter _discard = new();
 
     public EntryId Durable => new(store.DurableTerm, store.DurableIndex);
@@ -31,9 +31,11 @@ internal sealed class KvStateMachine(Store store, Executor executor, string addr
         store.Publish(last.Index, last.Term, clockMs);
     }
 
+    public void Dispose() => _discard.Dispose();
+
     public void Checkpoint() => store.Checkpoint();
 
-    public ISnapshotReader OpenSnapshot() => new StoreSnapshot(store.OpenView(), address);
+    public ISnapshotReader OpenSnapshot() => new StoreSnapshot(store.OpenView(), members);
 
     public ISnapshotWriter CreateRestore(SnapshotMeta meta, long resumeAt) =>
         throw new NotSupportedException("a single voter has nobody to receive a snapshot from");

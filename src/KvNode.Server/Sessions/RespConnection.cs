@@ -32,11 +32,12 @@ internal sealed class RespConnection(SessionServices services, ClientList client
         catch (Exception e)
         {
             // Ours to mend: this client pays for it, the others do not.
-            Log.SessionFailed(log, session.Info.RemoteAddress, e);
+            Log.ClientFailed(log, e, session.Info.RemoteAddress);
         }
         finally
         {
             clients.Remove(session);
+            session.Dispose();
         }
     }
 
@@ -61,7 +62,7 @@ internal sealed class RespConnection(SessionServices services, ClientList client
         };
         var session = new RespSession(services, connection.Transport, info, reason =>
         {
-            Log.ClientCutOff(log, info.RemoteAddress, reason);
+            Log.ClientClosed(log, info.RemoteAddress, reason);
             connection.Abort(new ConnectionAbortedException(reason));
         });
         clients.Add(session);

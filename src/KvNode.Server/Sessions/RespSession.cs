@@ -16,7 +16,7 @@ namespace KvNode.Server.Sessions;
 /// <para>Only the session's own loop makes operations outstanding, and it sends replies only while there are none; the
 /// apply thread sends only while there are some. So replies cannot overtake each other.</para>
 /// </remarks>
-internal sealed partial class RespSession : IClientControl
+internal sealed partial class RespSession : IClientControl, IDisposable
 {
     [ThreadStatic]
     private static RespWriter? t_reply;
@@ -93,10 +93,12 @@ internal sealed partial class RespSession : IClientControl
         }
         finally
         {
-            _reader.Dispose();
             _output.Complete();
         }
     }
+
+    /// <summary>Gives buffers back; after <see cref="RunAsync"/> has ended.</summary>
+    public void Dispose() => _reader.Dispose();
 
     /// <summary>Ends the session after the replies that are due. Any thread.</summary>
     public void Stop()
