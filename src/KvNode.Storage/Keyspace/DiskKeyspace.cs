@@ -99,7 +99,8 @@ internal sealed class DiskKeyspace : IDisposable
     /// <summary>A reader on what was committed last. Give it back with <see cref="ReturnReader"/>.</summary>
     /// <exception cref="ReadersExhaustedException"><see cref="DiskOptions.ReadersMax"/> are rented.</exception>
     /// <exception cref="ObjectDisposedException">Closed, or failed to reopen after growing the map.</exception>
-    /// <remarks>Waits only while the map grows.</remarks>
+    /// <remarks>Waits only while the map grows. A thread that already holds a reader may then wait for as long as
+    /// <see cref="DiskOptions.GrowWaitMax"/>, until growing gives up.</remarks>
     public DiskReader RentReader() => _pool.Rent();
 
     public void ReturnReader(DiskReader reader) => _pool.Return(reader);
