@@ -41,6 +41,27 @@ internal static class Limits
     /// <summary>How long a stopping node waits for its last log lines to be taken.</summary>
     public const int LogDrainMillisecondsMax = 1_000;
 
+    /// <summary>A log entry is closed to further writes at this size; a single larger command is an entry by itself.</summary>
+    public const int EntryBytesSoft = 256 * KiB;
+
+    /// <summary>Waiting for the log, over all clients; beyond, clients wait before they may add more.</summary>
+    public const int UncommittedBytesMax = 64 * MiB;
+
+    /// <summary>Operations of one client handed over and not answered; beyond, its next command is not read yet.</summary>
+    public const int OutstandingOperationsMax = 16_384;
+
+    /// <summary>Replies to reads that one client's pipeline mixed among its writes, before it is cut off.</summary>
+    public const int RidingReplyBytesMax = 64 * MiB;
+
+    /// <summary>Replies are handed to the connection in pieces of about this size.</summary>
+    public const int ReplyChunkBytes = 64 * KiB;
+
+    /// <summary>How long a client may stop taking a streamed reply, which pins a view of the store, in milliseconds.</summary>
+    public const int StreamStallMillisecondsMax = 30_000;
+
+    /// <summary>How long a stopping node waits for its clients' last replies, in milliseconds.</summary>
+    public const int StopGraceMilliseconds = 3_000;
+
     /// <summary><c>--max-value</c>: the longest value, and the longest argument of any command.</summary>
     public static Bounds ValueBytes { get; } = new(1 * KiB, 64 * MiB, StoreLimits.ValueBytesMax);
 
@@ -83,6 +104,9 @@ internal static class Limits
         }
 
         Require(KeyBytesMax < CommandBytesAroundValue);
+        Require(KeyBytesMax == Storage.StoreLimits.KeyBytesMax);
+        Require(ValueBytes.Max == Storage.StoreLimits.ValueBytesMax);
+        Require(EntryBytesSoft * 16 < UncommittedBytesMax);
         Require(CommandBytesAroundValue + ValueBytes.Min <= QueryBufferBytes.Min);
         Require(CommandBytesAroundValue + ValueBytes.Min <= OutputBufferBytes.Min);
         Require(CommandBytesAroundValue + ValueBytes.Default <= QueryBufferBytes.Default);

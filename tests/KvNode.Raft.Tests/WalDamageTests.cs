@@ -355,8 +355,7 @@ public sealed class WalDamageTests
             for (var i = 1UL; i <= 3; i++)
             {
                 var payload = new byte[1700];
-                payload[1000] = (byte)i;
-                payload[1600] = 0x80;
+                payload[1000] = 1;
                 log.Append([WalRecord.Entry(new EntryId(1, i), EntryKind.Normal, payload)]);
                 log.Sync();
             }

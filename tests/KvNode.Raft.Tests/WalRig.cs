@@ -194,7 +194,7 @@ internal sealed class WalRig(SimDisk disk, WalOptions options)
     private void CheckReplay(ulong after)
     {
         using var expected = _frames.SelectMany(frame => frame.Entries).Where(entry => entry.Id.Index > after).GetEnumerator();
-        Log!.Replay(after, entries =>
+        WalReplay.Run(Disk, Log!.Image, after, entries =>
         {
             foreach (ref readonly var entry in entries)
             {

@@ -1,4 +1,6 @@
+using System.Globalization;
 using System.Text;
+using System.Text.Json.Nodes;
 using KvNode.Server.Commands;
 using KvNode.Server.Resp;
 
@@ -25,6 +27,61 @@ internal static class Wire
         }
 
         return ([.. raw], ranges);
+    }
+
+    /// <summary>One whole reply as JSON: arrays and sets as arrays, maps as objects, an error as a string with its <c>-</c>.</summary>
+    public static JsonNode ToJson(string reply)
+    {
+        var at = 0;
+        var node = Read(reply, ref at);
+        return at == reply.Length ? node! : throw new FormatException($"{reply.Length - at} bytes behind the reply");
+    }
+
+    private static JsonNode? Read(string reply, ref int at)
+    {
+        var end = reply.IndexOf("\r\n", at, StringComparison.Ordinal);
+        var (type, line) = (reply[at], reply[(at + 1)..end]);
+        at = end + 2;
+        switch (type)
+        {
+            case '+':
+                return line;
+            case '-':
+                return "-" + line;
+            case ':':
+                return long.Parse(line, CultureInfo.InvariantCulture);
+            case '_' when line.Length == 0:
+            case '$' or '*' when line == "-1":
+                return null;
+        }
+
+        var count = int.Parse(line, CultureInfo.InvariantCulture);
+        switch (type)
+        {
+            case '$' or '=':
+                at += count + 2;
+                var text = reply[(at - count - 2)..(at - 2)];
+                return reply[(at - 2)..at] == "\r\n" ? text : throw new FormatException("a bulk does not end");
+            case '*' or '~':
+                var array = new JsonArray();
+                for (var i = 0; i < count; i++)
+                {
+                    array.Add(Read(reply, ref at));
+                }
+
+                return array;
+            case '%':
+                var map = new JsonObject();
+                for (var i = 0; i < count; i++)
+                {
+                    var name = Read(reply, ref at)!.ToString();
+                    map.Add(name, Read(reply, ref at));
+                }
+
+                return map;
+            default:
+                throw new FormatException($"type {type}");
+        }
     }
 }
 

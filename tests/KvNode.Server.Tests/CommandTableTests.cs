@@ -92,27 +92,39 @@ public class CommandTableTests
     public void ATableWhoseRowsContradictThemselvesIsRefused()
     {
         var flags = CommandFlags.None;
-        Refused(Local("A"), Local("A"));
-        Refused(Local("a"));
-        Refused(Local(""));
-        Refused(new LocalCommand("A", 0, flags, "g", "s", Nothing));
-        Refused(new LocalCommand("A", 1, flags, "g", "", Nothing));
-        Refused(new LocalCommand("A", 1, CommandFlags.Write, "g", "s", Nothing));
-        Refused(new LocalCommand("A", 1, CommandFlags.ReadOnly, "g", "s", Nothing));
-        Refused(new WriteCommand("A", 1, KeySpec.None, flags, "g", "s", (ref WriteContext _) => { }));
-        Refused(new WriteCommand("A", 2, KeySpec.At(1), flags, "g", "s", (ref WriteContext _) => { }));
-        Refused(new ReadCommand("A", 1, KeySpec.At(1), flags, "g", "s", (ref ReadContext _) => { }));
-        Refused(new ReadCommand("A", 3, new KeySpec(2, 1, 1), flags, "g", "s", (ref ReadContext _) => { }));
-        Refused(new ReadCommand("A", 3, new KeySpec(1, 2, 0), flags, "g", "s", (ref ReadContext _) => { }));
-        Refused(new ContainerCommand("A", "g", "s"));
-        Refused(new ContainerCommand("A", "g", "s") { Subcommands = [Local("B")] });
-        Refused(new ContainerCommand("A", "g", "s") { Subcommands = [Local("B|C")] });
-        Refused(Local("A", Local("A|B", Local("A|B|C"))));
-        var good = new CommandTable([Local("A", Local("A|B"))]);
-        Assert.Equal(1, good.Rows.Length);
+        Refused("there twice", Local("A"), Local("A"));
+        Refused("there twice", Local(""));
+        Refused("upper case", Local("a"));
+        Refused("has no arity", new LocalCommand("A", 0, flags, "g", "s", Nothing));
+        Refused("lacks a summary", new LocalCommand("A", 1, flags, "g", "", Nothing));
+        Refused("is a write in flags", new LocalCommand("A", 1, CommandFlags.Write, "g", "s", Nothing));
+        Refused("is a read in flags", new LocalCommand("A", 1, CommandFlags.ReadOnly, "g", "s", Nothing));
+        Refused("writes no key", Write(1, KeySpec.None));
+        Refused("does not say what", Write(2, KeySpec.At(1)));
+        Refused("without its first key", Read(1, KeySpec.At(1), ""));
+        Refused("impossible key range", Read(3, new KeySpec(2, 1, 1), "key key"));
+        Refused("impossible key range", Read(3, new KeySpec(1, 2, 0), "key key"));
+        Refused("container of nothing", new ContainerCommand("A", "g", "s"));
+        Refused("does not fit its place", new ContainerCommand("A", "g", "s") { Subcommands = [Local("B")] });
+        Refused("does not fit its place", new ContainerCommand("A", "g", "s") { Subcommands = [Local("B|C")] });
+        Refused("nests subcommands twice", Local("A", Local("A|B", Local("A|B|C"))));
+        Refused("syntax that does not parse", Read(2, KeySpec.At(1), "[key"));
+        Refused("arity that its syntax", Read(3, KeySpec.At(1), "key"));
+        Refused("syntax that varies", Read(2, KeySpec.At(1), "key [key ...]"));
+        var good = new CommandTable([Local("A", Local("A|B")), Read(-2, KeySpec.From(1), "key [key ...]")]);
+        Assert.Equal(2, good.Rows.Length);
 
-        static void Refused(params CommandSpec[] rows) =>
-            Assert.Throws<ArgumentException>(() => new CommandTable(rows));
+        static ReadCommand Read(int arity, KeySpec keys, string syntax) =>
+            new("R", arity, keys, CommandFlags.None, "g", "s", (ref ReadContext _) => { }) { Syntax = syntax };
+
+        static WriteCommand Write(int arity, KeySpec keys) =>
+            new("W", arity, keys, CommandFlags.None, "g", "s", (ref WriteContext _) => { });
+
+        static void Refused(string reason, params CommandSpec[] rows)
+        {
+            var refusal = Assert.Throws<ArgumentException>(() => new CommandTable(rows));
+            Assert.Contains(reason, refusal.Message, StringComparison.Ordinal);
+        }
     }
 
     [Theory]
@@ -121,6 +133,13 @@ public class CommandTableTests
     [InlineData("get", "-ERR wrong number of arguments for 'get' command\r\n")]
     [InlineData("GeT a b", "-ERR wrong number of arguments for 'get' command\r\n")]
     [InlineData("ping a b", "-ERR wrong number of arguments for 'ping' command\r\n")]
+    [InlineData("config", "-ERR wrong number of arguments for 'config' command\r\n")]
+    [InlineData("config foo", "-ERR unknown subcommand 'foo'. Try CONFIG HELP.\r\n")]
+    [InlineData("CoNfIg Foo a", "-ERR unknown subcommand 'Foo'. Try CONFIG HELP.\r\n")]
+    [InlineData("CONFIG GeT", "-ERR wrong number of arguments for 'config|get' command\r\n")]
+    [InlineData("client setname a b", "-ERR wrong number of arguments for 'client|setname' command\r\n")]
+    [InlineData("command foo", "-ERR unknown subcommand 'foo'. Try COMMAND HELP.\r\n")]
+    [InlineData("command count x", "-ERR wrong number of arguments for 'command|count' command\r\n")]
     public void WhatCannotRunIsAnsweredInRedissWords(string line, string reply) =>
         Assert.Equal(reply, new CommandRunner().Run(line));
 
@@ -149,6 +168,7 @@ public class CommandTableTests
     {
         LocalCommand row = new("A", 2, CommandFlags.None, "g", "s", Nothing)
         {
+            Syntax = "word",
             Check = (args, reply) =>
             {
                 reply.Error("ERR no"u8);
@@ -193,7 +213,10 @@ public class CommandTableTests
     }
 
     private static LocalCommand Local(string name, params CommandSpec[] subcommands) =>
-        new(name, -1, CommandFlags.None, "test", "A row of a test.", Nothing) { Subcommands = subcommands };
+        new(name, name.Contains('|') ? -2 : -1, CommandFlags.None, "test", "A row of a test.", Nothing)
+        {
+            Subcommands = subcommands,
+        };
 
     /// <summary>A keyspace that keeps one value and allocates nothing.</summary>
     private sealed class OneKey : WriteView

@@ -238,9 +238,7 @@ public sealed class SingleVoterEngine : IConsensusEngine
         var disk = _disk ?? FileDisk.OpenOrCreate(Path.Combine(_options.LogDirectory, "wal"));
         var log = WriteAheadLog.Open(disk, _walOptions, BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(8)));
         Volatile.Write(ref _log, log);
-        var durable = machine.Durable;
-        CheckFits(log.Image, durable);
-        log.Replay(durable.Index, entries =>
+        log.Replay(machine.Durable, entries =>
         {
             cancellationToken.ThrowIfCancellationRequested();
             machine.Apply(entries);
@@ -248,24 +246,6 @@ public sealed class SingleVoterEngine : IConsensusEngine
         _apply = new ApplyStage(machine, log.Last.Index, _options.ApplyBytesMax, Fail);
         _loop = new CommitLoop(_options, log, machine, _proposals, _apply);
         _loop.Open();
-    }
-
-    /// <summary>The store is never ahead of the log, because it asks for <see cref="EnsureLogDurable"/> first.</summary>
-    private static void CheckFits(WalImage image, EntryId durable)
-    {
-        if (durable.Index > image.Last.Index)
-        {
-            throw new LogCorruptException(
-                $"the store has applied entry {durable} but the log ends at {image.Last}: the log has lost its end, "
-                + "or is not this store's log");
-        }
-
-        if (durable.Index + 1 < image.FirstIndex)
-        {
-            throw new LogCorruptException(
-                $"the store has applied entry {durable} but the log begins only at {image.FirstIndex}: the log has lost "
-                + "its beginning, or is not this store's log");
-        }
     }
 
     private async ValueTask<AdminOutcome> RunAdminAsync(Func<IReplicatedStateMachine, string> action)
@@ -283,6 +263,12 @@ public sealed class SingleVoterEngine : IConsensusEngine
         try
         {
             return new AdminOutcome(true, await Task.Run(() => action(_machine!)));
+        }
+        catch (SyncFailedException e)
+        {
+            // What a sync had promised may be gone, here as anywhere.
+            Fail(e);
+            throw;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -23,6 +23,69 @@ internal static class WalReplay
         }
     }
 
+    /// <summary>
+    /// The store is never ahead of the log, for it asks for the log's durability first; and the log is given up only as
+    /// far as the store is durable.
+    /// </summary>
+    /// <exception cref="LogCorruptException">One of them is not what it was.</exception>
+    public static void CheckFits(WalImage image, EntryId applied)
+    {
+        if (applied.Index > image.Last.Index)
+        {
+            throw new LogCorruptException(
+                $"the store has applied entry {applied} but the log ends at {image.Last}: the log has lost its end, or is "
+                + "not this store's log");
+        }
+
+        if (applied.Index < image.BeforeFirst.Index)
+        {
+            throw new LogCorruptException(
+                $"the store has applied entry {applied} but the log begins only at {image.FirstIndex}: the log has lost its "
+                + "beginning, or is not this store's log");
+        }
+
+        if (applied.Index == image.BeforeFirst.Index && applied.Term != image.BeforeFirst.Term)
+        {
+            RefuseTerm(applied, image.BeforeFirst);
+        }
+    }
+
+    /// <summary>As <see cref="Run"/>, from the entry after the last applied one, which must be in the log as it is here.</summary>
+    /// <exception cref="LogCorruptException">The log has another entry in its place.</exception>
+    public static void RunAfter(IDisk disk, WalImage image, EntryId applied, ReplaySink sink)
+    {
+        CheckFits(image, applied);
+        if (applied.Index == image.BeforeFirst.Index)
+        {
+            Run(disk, image, applied.Index, sink);
+            return;
+        }
+
+        var compared = false;
+        Run(disk, image, applied.Index - 1, entries =>
+        {
+            if (!compared)
+            {
+                compared = true;
+                if (entries[0].Id != applied)
+                {
+                    RefuseTerm(applied, entries[0].Id);
+                }
+
+                entries = entries[1..];
+            }
+
+            if (!entries.IsEmpty)
+            {
+                sink(entries);
+            }
+        });
+    }
+
+    [System.Diagnostics.CodeAnalysis.DoesNotReturn]
+    private static void RefuseTerm(EntryId applied, EntryId inLog) => throw new LogCorruptException(
+        $"the store has applied entry {applied} but the log has {inLog} there: it is not this store's log");
+
     private static void ReplaySegment(
         IDisk disk, in UsedSegment segment, ulong after, ReplaySink sink, byte[] window, CommittedEntry[] entries)
     {

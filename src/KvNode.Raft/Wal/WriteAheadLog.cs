@@ -140,8 +140,9 @@ internal sealed class WriteAheadLog : IDisposable
         }
     }
 
-    /// <summary>Feeds the entries after an index, as they were when the log was opened, to a sink in large spans.</summary>
-    public void Replay(ulong after, ReplaySink sink) => WalReplay.Run(Disk, Image, after, sink);
+    /// <summary>Feeds the entries after this one, as they were when the log was opened, to a sink in large spans.</summary>
+    /// <exception cref="LogCorruptException">The log does not continue this entry.</exception>
+    public void Replay(EntryId after, ReplaySink sink) => WalReplay.RunAfter(Disk, Image, after, sink);
 
     /// <summary>
     /// Writes the records as one frame; not synced. Entries must continue the log.

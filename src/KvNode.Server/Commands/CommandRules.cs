@@ -15,6 +15,7 @@ internal static class CommandRules
         Require(row, row.Summary.Length > 0 && row.Group.Length > 0, "lacks a summary or a group");
         CheckKind(row);
         CheckKeys(row);
+        CheckSyntax(row, container);
         foreach (var subcommand in row.Subcommands)
         {
             Require(row, container is null, "nests subcommands twice");
@@ -45,6 +46,30 @@ internal static class CommandRules
         Require(row, keys.Step > 0 && (keys.Last < 0 || keys.Last >= keys.First), "has an impossible key range");
         Require(row, Math.Abs(row.Arity) > keys.First, "may be called without its first key");
         Require(row, row.KeyAccess != KeyAccess.None, "does not say what it does with its keys");
+    }
+
+    private static void CheckSyntax(CommandSpec row, CommandSpec? container)
+    {
+        CommandArgument[] arguments;
+        try
+        {
+            arguments = CommandSyntax.Parse(row.Syntax, row.Keys.First > 0);
+        }
+        catch (FormatException e)
+        {
+            throw new ArgumentException($"command {row.Name} has a syntax that does not parse: {e.Message}", nameof(row), e);
+        }
+
+        if (row.Subcommands.Length > 0)
+        {
+            Require(row, row.Syntax.Length == 0, "has subcommands and a syntax of its own");
+            return;
+        }
+
+        var (wordsMin, variable) = CommandSyntax.Measure(arguments);
+        var named = (container is null ? 1 : 2) + wordsMin;
+        Require(row, Math.Abs(row.Arity) == named, "has an arity that its syntax does not have");
+        Require(row, row.Arity < 0 || !variable, "takes a fixed number of arguments of a syntax that varies");
     }
 
     private static void Require(CommandSpec row, bool holds, string otherwise)

@@ -33,7 +33,12 @@ internal sealed class CommandTable
     public static CommandTable Default { get; } = new(
         StringCommands.Table,
         KeyCommands.Table,
-        ConnectionCommands.Table);
+        ScanCommands.Table,
+        ConnectionCommands.Table,
+        ClientCommands.Table,
+        ServerCommands.Table,
+        IntrospectionCommands.Table,
+        RaftCommands.Table);
 
     /// <summary>The rows, in the order of the families; subcommands are inside their containers.</summary>
     public ReadOnlySpan<CommandSpec> Rows => _rows;
@@ -41,6 +46,24 @@ internal sealed class CommandTable
     /// <summary>Finds a command by its name in any letter case. Subcommands are not found here.</summary>
     public bool TryFind(ReadOnlySpan<byte> name, [NotNullWhen(true)] out CommandSpec? spec) =>
         _names.TryFind(name, out spec);
+
+    /// <summary>Finds a command or, by its full name (<c>config|get</c>), a subcommand.</summary>
+    public bool TryFindFull(ReadOnlySpan<byte> name, [NotNullWhen(true)] out CommandSpec? spec)
+    {
+        var bar = name.IndexOf((byte)'|');
+        if (bar < 0)
+        {
+            return TryFind(name, out spec);
+        }
+
+        if (TryFind(name[..bar], out spec) && spec.SubcommandNames is { } names)
+        {
+            return names.TryFind(name[(bar + 1)..], out spec);
+        }
+
+        spec = null;
+        return false;
+    }
 
     /// <summary>
     /// The row that runs for these arguments (a subcommand's own row where there is one), or null after the error has
@@ -51,7 +74,7 @@ internal sealed class CommandTable
     {
         if (!_names.TryFind(args[0], out var spec))
         {
-            CommandErrors.UnknownCommand(reply, args);
+            RespError.UnknownCommand(reply, args);
             return null;
         }
 
@@ -59,7 +82,7 @@ internal sealed class CommandTable
         {
             if (!subcommands.TryFind(args[1], out var subcommand))
             {
-                CommandErrors.UnknownSubcommand(reply, spec, args[1]);
+                RespError.UnknownSubcommand(reply, args[0], args[1]);
                 return null;
             }
 
@@ -69,7 +92,7 @@ internal sealed class CommandTable
         if (!spec.ArityFits(args.Count))
         {
             Interlocked.Increment(ref spec.Stats.Rejected);
-            CommandErrors.WrongArity(reply, spec);
+            RespError.WrongArity(reply, spec.Name);
             return null;
         }
 
@@ -112,7 +135,7 @@ internal sealed class CommandTable
         {
             if (args[i].Length > StoreLimits.KeyBytesMax)
             {
-                CommandErrors.KeyTooLong(reply);
+                reply.Error(RespError.KeyTooLong);
                 return false;
             }
         }
@@ -121,7 +144,7 @@ internal sealed class CommandTable
         {
             if (args[i].Length > valueBytesMax)
             {
-                CommandErrors.ValueTooLong(reply, valueBytesMax);
+                reply.Error(RespError.Compose("ERR value is longer than "u8, valueBytesMax, " bytes"u8));
                 return false;
             }
         }

@@ -143,7 +143,7 @@ internal static class KeyCommands
             return true;
         }
 
-        reply.Error(CommandErrors.Syntax);
+        reply.Error(RespError.Syntax);
         return false;
     }
 }

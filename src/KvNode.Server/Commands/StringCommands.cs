@@ -68,7 +68,7 @@ internal static class StringCommands
         }
         else
         {
-            cx.Reply.Error(CommandErrors.WrongType);
+            cx.Reply.Error(RespError.WrongType);
         }
     }
 
@@ -109,7 +109,7 @@ internal static class StringCommands
         }
         else
         {
-            cx.Reply.Error(CommandErrors.WrongType);
+            cx.Reply.Error(RespError.WrongType);
         }
     }
 
@@ -129,7 +129,7 @@ internal static class StringCommands
     {
         if (!TryParseSetOptions(cx.Args, out var options))
         {
-            cx.Reply.Error(CommandErrors.Syntax);
+            cx.Reply.Error(RespError.Syntax);
             return;
         }
 
@@ -137,7 +137,7 @@ internal static class StringCommands
         var answersOld = options.HasFlag(SetOptions.Get);
         if (answersOld && exists && tag != ValueTag.String)
         {
-            cx.Reply.Error(CommandErrors.WrongType);
+            cx.Reply.Error(RespError.WrongType);
             return;
         }
 
@@ -180,7 +180,7 @@ internal static class StringCommands
             return true;
         }
 
-        reply.Error("ERR wrong number of arguments for 'mset' command"u8);
+        RespError.WrongArity(reply, "mset"u8);
         return false;
     }
 
@@ -191,7 +191,7 @@ internal static class StringCommands
             return true;
         }
 
-        reply.Error(CommandErrors.Syntax);
+        reply.Error(RespError.Syntax);
         return false;
     }
 

@@ -206,6 +206,15 @@ internal static class RespError
         reply.Error(text.Text);
     }
 
+    /// <summary>The log does not take writes now: Redis's answer when its append-only file fails. Certainly not executed.</summary>
+    public static void WriteRefused(RespWriter reply, string reason)
+    {
+        var text = new TextBuilder(stackalloc byte[TextBytesMax]);
+        text.Add("MISCONF Errors writing to the AOF file: "u8);
+        text.AddReason(reason);
+        reply.Error(text.Text);
+    }
+
     /// <summary><c>ERR reason</c>, for reasons that other rooms give in words; line breaks become blanks.</summary>
     public static void Because(RespWriter reply, string reason)
     {

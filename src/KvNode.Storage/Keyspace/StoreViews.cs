@@ -25,8 +25,6 @@ public sealed class StoreReadView : KeyspaceView
 
     public override KeyCursor Scan(KeyRange range) => _layers.Scan(range);
 
-    /// <summary>All records in key order, values as stored: what a snapshot holds.</summary>
-    internal MergedCursor ScanStored() => _layers.Scan(default);
 
     internal bool BelongsTo(Store store) => ReferenceEquals(_store, store);
 

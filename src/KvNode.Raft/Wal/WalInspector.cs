@@ -1,0 +1,74 @@
+namespace KvNode.Raft.Wal;
+
+/// <summary>What an offline check of a log found.</summary>
+/// <param name="Sound">A node would start with it. Findings may still tell of a torn tail, which a start cuts.</param>
+/// <param name="Findings">For people, one fact a line.</param>
+/// <param name="Last">The last entry; index 0 for an empty or a damaged log.</param>
+public sealed record WalReport(bool Sound, IReadOnlyList<string> Findings, EntryId Last);
+
+/// <summary>Checks the log of a stopped node. Changes nothing.</summary>
+public static class WalInspector
+{
+    /// <param name="logDirectory">As given to the engine: the one that has <c>wal</c> in it.</param>
+    /// <param name="applied">What the store says it has applied, to be compared; null if it is not known.</param>
+    /// <exception cref="IOException">The files cannot be read, or there are none.</exception>
+    public static WalReport Inspect(string logDirectory, EntryId? applied)
+    {
+        var disk = FileDisk.OpenExisting(Path.Combine(logDirectory, "wal"));
+        return Inspect(disk, applied);
+    }
+
+    internal static WalReport Inspect(IDisk disk, EntryId? applied)
+    {
+        var findings = new List<string>();
+        try
+        {
+            var image = WalRecovery.Inspect(disk);
+            Describe(image, findings);
+            var sound = applied is not { } entry || IsContinuedBy(disk, image, entry, findings);
+            return new WalReport(sound, findings, image.Last);
+        }
+        catch (LogCorruptException e)
+        {
+            findings.Add(e.Message);
+            return new WalReport(Sound: false, findings, default);
+        }
+    }
+
+    private static void Describe(WalImage image, List<string> findings)
+    {
+        var bytes = 0L;
+        foreach (var segment in image.Used)
+        {
+            bytes += segment.Bytes;
+        }
+
+        findings.Add(
+            $"log: {image.Used.Count} segments in use ({bytes} bytes), {image.Blank.Count} ready, {image.Spares.Count} spare, "
+            + $"{image.Drafts.Count} unfinished");
+        findings.Add(
+            image.Last.Index < image.FirstIndex
+                ? $"log: no entries, the next one is {image.Last.Index + 1}"
+                : $"log: {image.Entries} entries, {image.FirstIndex} to {image.Last}, in {image.Frames} frames");
+        findings.Add($"log: term {image.HardState.Term}, vote {image.HardState.Vote}");
+        if (image.TornTail is { } torn)
+        {
+            findings.Add($"log: the last write was interrupted, the next start cuts it off: {torn}");
+        }
+    }
+
+    private static bool IsContinuedBy(IDisk disk, WalImage image, EntryId applied, List<string> findings)
+    {
+        try
+        {
+            WalReplay.RunAfter(disk, image, applied, static _ => { });
+            findings.Add($"log: continues the store, which has applied {applied}");
+            return true;
+        }
+        catch (LogCorruptException e)
+        {
+            findings.Add(e.Message);
+            return false;
+        }
+    }
+}

@@ -1,0 +1,68 @@
+using System.Net;
+using KvNode.Server.Sessions;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
+
+namespace KvNode.Server.Hosting;
+
+/// <summary>Kestrel as a listener for RESP connections, without the rest of a web server.</summary>
+internal sealed class Listener : IAsyncDisposable
+{
+    private const int BacklogMax = 1024;
+
+    private readonly WebApplication _application;
+    private readonly ClientList _clients;
+
+    private Listener(WebApplication application, ClientList clients)
+    {
+        _application = application;
+        _clients = clients;
+    }
+
+    /// <summary>Where it listens; the port is the real one when 0 was asked for.</summary>
+    public string Address => _application.Services.GetRequiredService<IServer>()
+        .Features.Get<IServerAddressesFeature>()!.Addresses.First().Replace("http://", "", StringComparison.Ordinal);
+
+    /// <exception cref="IOException">The address cannot be listened on.</exception>
+    public static async Task<Listener> StartAsync(IPEndPoint endPoint, RespConnection connections, ClientList clients)
+    {
+        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
+        builder.WebHost.UseKestrelCore();
+        builder.Services.AddSingleton<IHostLifetime, NoLifetime>();
+        builder.Services.Configure<SocketTransportOptions>(options =>
+        {
+            // Runs a connection's code on the thread that polls its socket; see SocketEngine.
+            options.UnsafePreferInlineScheduling = true;
+
+            // Spares each receive a system call; an idle connection holds one 4 KiB block for it.
+            options.WaitForDataBeforeAllocatingBuffer = false;
+            options.Backlog = BacklogMax;
+        });
+        builder.WebHost.ConfigureKestrel(kestrel =>
+            kestrel.Listen(endPoint, listen => listen.Run(connections.OnConnectedAsync)));
+        var application = builder.Build();
+        await application.StartAsync();
+        return new Listener(application, clients);
+    }
+
+    /// <summary>Accepts nobody any more, lets clients have the replies that are due, then closes them.</summary>
+    public async Task StopAsync()
+    {
+        _clients.StopAll();
+        using var grace = new CancellationTokenSource(Limits.StopGraceMilliseconds);
+        await _application.StopAsync(grace.Token);
+        await _application.DisposeAsync();
+    }
+
+    public async ValueTask DisposeAsync() => await StopAsync();
+
+    /// <summary>The node decides when it stops, and listens to signals itself.</summary>
+    private sealed class NoLifetime : IHostLifetime
+    {
+        public Task WaitForStartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+        public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+    }
+}

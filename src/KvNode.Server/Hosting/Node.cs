@@ -1,0 +1,158 @@
+using System.Diagnostics;
+using KvNode.Raft.SingleVoter;
+using KvNode.Server.Commands;
+using KvNode.Server.Replication;
+using KvNode.Server.Resp;
+using KvNode.Server.Sessions;
+using KvNode.Storage;
+
+namespace KvNode.Server.Hosting;
+
+/// <summary>
+/// The composition root: opens the store, recovers the log, listens; and takes all down in the opposite order.
+/// </summary>
+internal sealed class Node : IAsyncDisposable
+{
+    private readonly NodeOptions _options;
+    private readonly ILogger _log;
+    private readonly ServerStats _stats = new();
+    private readonly ClientList _clients;
+    private readonly DirectoryLock? _logLock;
+    private readonly Store _store;
+    private readonly Executor _executor;
+    private readonly KvStateMachine _machine;
+    private readonly SingleVoterEngine _engine;
+    private readonly Timer _watch;
+    private Listener? _listener;
+    private string? _refusal;
+
+    private Node(NodeOptions options, ILogger log)
+    {
+        _options = options;
+        _log = log;
+        _clients = new ClientList(_stats, TimeSpan.FromSeconds(options.IdleSeconds));
+        var fatal = new FatalExit();
+        _logLock = options.LogDirectory == options.DataDirectory ? null : DirectoryLock.Acquire(options.LogDirectory);
+        _store = Store.Open(options.DataDirectory, new StoreOptions
+        {
+            WriteBufferBytes = options.WriteBufferBytes,
+            EnsureLogDurable = index => _engine!.EnsureLogDurable(index),
+            Fatal = fatal.End,
+        });
+        _executor = new Executor(CommandTable.Default, _store, _stats);
+        _machine = new KvStateMachine(_store, _executor, [options.Listen.ToString()]);
+        _engine = new SingleVoterEngine(
+            new SingleVoterOptions
+            {
+                LogDirectory = options.LogDirectory,
+                Address = options.Listen.ToString(),
+                Durability = options.Durability,
+                SegmentBytes = options.WalSegmentBytes,
+            },
+            new SnapshotFolder(options, log),
+            fatal.End);
+        _watch = new Timer(_ => Watch(), state: null, Timeout.Infinite, Timeout.Infinite);
+    }
+
+    /// <param name="requestStop">Asks the owner to dispose the node; for SHUTDOWN.</param>
+    public static async Task<Node> StartAsync(NodeOptions options, ILogger log, Action requestStop)
+    {
+        Log.Starting(log, CommandLine.VersionText, Environment.ProcessId);
+        Log.Directories(log, Path.GetFullPath(options.DataDirectory), Path.GetFullPath(options.LogDirectory));
+        var node = new Node(options, log);
+        try
+        {
+            await node.RecoverAsync();
+            await node.ListenAsync(requestStop);
+            return node;
+        }
+        catch
+        {
+            await node.DisposeAsync();
+            throw;
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _watch.DisposeAsync();
+        if (_listener is not null)
+        {
+            await _listener.StopAsync();
+        }
+
+        await _engine.DisposeAsync();
+        _machine.Dispose();
+        _store.Dispose();
+        _logLock?.Dispose();
+    }
+
+    private async Task RecoverAsync()
+    {
+        var began = Stopwatch.GetTimestamp();
+        var durable = _store.DurableIndex;
+        await _engine.StartAsync(_machine, CancellationToken.None);
+        var store = _store.Status;
+        Log.Recovered(
+            _log,
+            store.Keys,
+            store.AppliedIndex,
+            store.AppliedTerm,
+            store.AppliedIndex - durable,
+            (long)Stopwatch.GetElapsedTime(began).TotalMilliseconds);
+        Log.Promises(
+            _log, NodeSettings.Name(_options.Durability), NodeSettings.Meaning(_options.Durability),
+            NodeSettings.Name(_options.Consistency));
+    }
+
+    private async Task ListenAsync(Action requestStop)
+    {
+        var allowed = OpenFiles.ClientsAllowed(_options.MaxClients, OpenFiles.Max());
+        if (allowed < _options.MaxClients)
+        {
+            Log.ClientsLowered(_log, allowed, _options.MaxClients, OpenFiles.Max());
+        }
+
+        var proposer = new Proposer(_engine, _executor, TimeProvider.System);
+        proposer.ObserveLeaderTime(_store.ClockMs);
+        var services = new SessionServices(
+            CommandTable.Default,
+            _store,
+            _engine,
+            proposer,
+            _executor,
+            new NodeControl(_engine, _store, _clients, _stats, NodeSettings.Of(_options), requestStop),
+            _stats,
+            new RespLimits { ValueBytesMax = _options.MaxValueBytes, CommandBytesMax = _options.QueryBufferBytes },
+            new SessionSettings(
+                _options.OutputBufferBytes,
+                _options.Consistency,
+                allowed,
+                TimeSpan.FromSeconds(_options.KeepAliveSeconds)));
+        _listener = await Listener.StartAsync(
+            await _options.Listen.ResolveAsync(), new RespConnection(services, _clients, _log), _clients);
+        Log.Listening(_log, _listener.Address);
+        _ = _watch.Change(TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(1));
+    }
+
+    // Once a second: clients that are idle or stuck, and whether writes are being refused.
+    private void Watch()
+    {
+        _clients.Sweep();
+        var refusal = _engine.Status.WriteRefusal;
+        if (refusal == _refusal)
+        {
+            return;
+        }
+
+        _refusal = refusal;
+        if (refusal is null)
+        {
+            Log.WritesResumed(_log);
+        }
+        else
+        {
+            Log.WritesRefused(_log, refusal);
+        }
+    }
+}

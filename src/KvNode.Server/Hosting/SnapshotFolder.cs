@@ -1,0 +1,39 @@
+using System.Diagnostics;
+using KvNode.Raft;
+using KvNode.Raft.SingleVoter;
+using KvNode.Raft.Snapshots;
+
+namespace KvNode.Server.Hosting;
+
+/// <summary>The node's snapshot directory, as the engine asks for it; says in the log what became of each snapshot.</summary>
+internal sealed class SnapshotFolder : ISnapshotStore
+{
+    private readonly SnapshotDirectory _directory;
+    private readonly ILogger _log;
+
+    public SnapshotFolder(NodeOptions options, ILogger log)
+    {
+        _directory = new SnapshotDirectory(Path.Combine(options.LogDirectory, "snapshots"), options.SnapshotsKeep);
+        _log = log;
+        Latest = _directory.List() is [var newest, ..] ? newest.Position : default;
+    }
+
+    public EntryId Latest { get; private set; }
+
+    public string Save(ISnapshotReader reader)
+    {
+        var began = Stopwatch.GetTimestamp();
+        try
+        {
+            var info = _directory.Save(reader);
+            Latest = info.Position;
+            Log.SnapshotWritten(_log, info.Id, (long)Stopwatch.GetElapsedTime(began).TotalMilliseconds);
+            return info.Id;
+        }
+        catch (IOException e)
+        {
+            Log.SnapshotFailed(_log, e.Message);
+            throw;
+        }
+    }
+}

@@ -1,0 +1,42 @@
+using System.Buffers.Binary;
+
+namespace KvNode.Server.Replication;
+
+/// <summary>
+/// The first bytes of a log entry's payload; the commands follow as RESP, one after another, as the clients sent them.
+/// </summary>
+/// <remarks>PERSISTED, little-endian, 16 bytes: version u8 (1), flags u8 (0), reserved u16 (0), command count u32,
+/// leader time i64 (milliseconds since the Unix epoch, never going back along the log).</remarks>
+internal readonly record struct EntryHeader(int Count, long LeaderMs)
+{
+    public const int Bytes = 16;
+    public const byte Version = 1;
+
+    public void Write(Span<byte> target)
+    {
+        target[0] = Version;
+        target[1] = 0;
+        BinaryPrimitives.WriteUInt16LittleEndian(target[2..], 0);
+        BinaryPrimitives.WriteUInt32LittleEndian(target[4..], (uint)Count);
+        BinaryPrimitives.WriteInt64LittleEndian(target[8..], LeaderMs);
+    }
+
+    /// <exception cref="InvalidDataException">The payload was written by something else or by a newer version.</exception>
+    public static EntryHeader Read(ReadOnlySpan<byte> payload)
+    {
+        if (payload.Length < Bytes)
+        {
+            throw new InvalidDataException($"a log entry of {payload.Length} bytes is shorter than its header");
+        }
+
+        if (payload[0] != Version || payload[1] != 0)
+        {
+            throw new InvalidDataException(
+                $"a log entry has version {payload[0]}, flags {payload[1]}: this program knows version {Version}, flags 0");
+        }
+
+        return new EntryHeader(
+            checked((int)BinaryPrimitives.ReadUInt32LittleEndian(payload[4..])),
+            BinaryPrimitives.ReadInt64LittleEndian(payload[8..]));
+    }
+}

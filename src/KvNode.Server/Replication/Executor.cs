@@ -1,0 +1,190 @@
+using System.Diagnostics;
+using KvNode.Raft;
+using KvNode.Server.Commands;
+using KvNode.Server.Resp;
+using KvNode.Storage;
+
+namespace KvNode.Server.Replication;
+
+/// <summary>
+/// Runs commands against a view of the store and keeps their counters.
+/// </summary>
+/// <remarks>Reads may run on any thread, each with its own view and reply buffer; writes run on the apply thread.</remarks>
+internal sealed class Executor(CommandTable table, Store store, ServerStats stats)
+{
+    // Timing every command would cost as much as a fast command; one in this many is timed and counted that often.
+    private const int TimingSample = 64;
+
+    // The apply thread's scratch.
+    private ArgRange[] _applyRanges = new ArgRange[16];
+    private ArgRange[] _readRanges = new ArgRange[16];
+
+    public ServerStats Stats { get; } = stats;
+
+    /// <summary>Runs a read. The gate has found it and checked its arity.</summary>
+    public void Read(ReadCommand command, CommandArgs args, KeyspaceView view, RespWriter reply)
+    {
+        var calls = Interlocked.Increment(ref command.Stats.Calls);
+        var began = calls % TimingSample == 0 ? Stopwatch.GetTimestamp() : 0;
+        var cx = new ReadContext(args, view, reply);
+        command.Run(ref cx);
+        CountLookups(cx.Hits, cx.Misses);
+        if (began != 0)
+        {
+            Interlocked.Add(ref command.Stats.Ticks, (Stopwatch.GetTimestamp() - began) * TimingSample);
+        }
+    }
+
+    /// <summary>
+    /// Applies one entry: its writes and, when it was proposed here, the reads that ride on it, in the order the
+    /// clients sent them. Apply thread only.
+    /// </summary>
+    /// <returns>The entry's leader time: the state's clock from here on.</returns>
+    public long Apply(ReadOnlySpan<byte> payload, CommandBatch? batch, WriteView view, RespWriter discard)
+    {
+        var header = EntryHeader.Read(payload);
+        var rest = payload[EntryHeader.Bytes..];
+        if (batch is null)
+        {
+            for (var i = 0; i < header.Count; i++)
+            {
+                discard.Reset();
+                ApplyNext(ref rest, view, discard, header.LeaderMs);
+            }
+        }
+        else
+        {
+            ApplyLocal(ref rest, batch, view, header.LeaderMs);
+        }
+
+        Invariant.Check(rest.IsEmpty, "an entry holds the commands it counts and nothing more", (ulong)rest.Length, 0);
+        return header.LeaderMs;
+    }
+
+    /// <summary>Answers a batch that was not committed. Reads are answered from the published state.</summary>
+    public void AnswerFailure(CommandBatch batch, ProposalOutcome outcome)
+    {
+        using var view = store.OpenView();
+        var reads = batch.Reads;
+        var operation = 0;
+        for (var r = 0; r < batch.Runs.Length; r++)
+        {
+            batch.Replies.Protocol = batch.Runs[r].Session.Protocol;
+            for (var i = 0; i < batch.Runs[r].Operations; i++)
+            {
+                if (batch.IsRead(operation++))
+                {
+                    RunRead(ref reads, view, batch.Replies);
+                }
+                else
+                {
+                    AnswerFailure(batch.Replies, outcome);
+                }
+            }
+
+            batch.EndRun(r);
+        }
+    }
+
+    private static void AnswerFailure(RespWriter reply, ProposalOutcome outcome)
+    {
+        switch (outcome.Status)
+        {
+            case ProposalStatus.NotLeader:
+                RespError.TryLeader(reply, outcome.LeaderHint);
+                break;
+            case ProposalStatus.Dropped:
+                RespError.WriteRefused(reply, outcome.Reason ?? "not accepted");
+                break;
+            default:
+                reply.Error(RespError.OutcomeUnknown);
+                break;
+        }
+    }
+
+    private void CountLookups(int hits, int misses)
+    {
+        if (hits > 0)
+        {
+            Interlocked.Add(ref Stats.KeyspaceHits, hits);
+        }
+
+        if (misses > 0)
+        {
+            Interlocked.Add(ref Stats.KeyspaceMisses, misses);
+        }
+    }
+
+    private void ApplyLocal(ref ReadOnlySpan<byte> rest, CommandBatch batch, WriteView view, long leaderMs)
+    {
+        var reads = batch.Reads;
+        var replies = batch.Replies;
+        var operation = 0;
+        for (var r = 0; r < batch.Runs.Length; r++)
+        {
+            var session = batch.Runs[r].Session;
+            replies.Protocol = session.Protocol;
+            var start = replies.Length;
+            for (var i = 0; i < batch.Runs[r].Operations; i++)
+            {
+                if (!batch.IsRead(operation++))
+                {
+                    ApplyNext(ref rest, view, replies, leaderMs);
+                }
+                else if (replies.Length - start > Limits.RidingReplyBytesMax)
+                {
+                    // The client asked for more in one pipeline than it may have waiting; it is cut off, and its
+                    // further reads are not worth running.
+                    SkipRead(ref reads);
+                    session.CutOff("output buffer limit reached");
+                }
+                else
+                {
+                    RunRead(ref reads, view, replies);
+                }
+            }
+
+            batch.EndRun(r);
+        }
+    }
+
+    private void ApplyNext(ref ReadOnlySpan<byte> rest, WriteView view, RespWriter reply, long leaderMs)
+    {
+        if (!CommandReader.TryParse(rest, ref _applyRanges, out var args, out var consumed))
+        {
+            throw new InvalidDataException("a log entry holds a malformed command");
+        }
+
+        rest = rest[consumed..];
+        if (!table.TryFind(args[0], out var spec) || spec is not WriteCommand command || !command.ArityFits(args.Count))
+        {
+            // Skipping what another version wrote would let this node's state differ from the log's.
+            throw new InvalidDataException("a log entry holds a command this program does not know; it is too old for this log");
+        }
+
+        var calls = ++command.Stats.Calls;
+        var began = calls % TimingSample == 0 ? Stopwatch.GetTimestamp() : 0;
+        var cx = new WriteContext(args, view, reply, leaderMs);
+        command.Run(ref cx);
+        if (began != 0)
+        {
+            command.Stats.Ticks += (Stopwatch.GetTimestamp() - began) * TimingSample;
+        }
+    }
+
+    private void RunRead(ref ReadOnlySpan<byte> reads, KeyspaceView view, RespWriter reply)
+    {
+        var parsed = CommandReader.TryParse(reads, ref _readRanges, out var args, out var consumed);
+        Invariant.Check(parsed, "a read that was accepted parses again");
+        reads = reads[consumed..];
+        var found = table.TryFind(args[0], out var spec);
+        Invariant.Check(found, "a read that was accepted is still known");
+        Read((ReadCommand)spec!, args, view, reply);
+    }
+
+    private void SkipRead(ref ReadOnlySpan<byte> reads)
+    {
+        _ = CommandReader.TryParse(reads, ref _readRanges, out _, out var consumed);
+        reads = reads[consumed..];
+    }
+}

@@ -1,0 +1,42 @@
+using KvNode.Raft;
+using KvNode.Server.Resp;
+using KvNode.Storage;
+
+namespace KvNode.Server.Replication;
+
+/// <summary>The state the log builds: the only place where writes happen.</summary>
+internal sealed class KvStateMachine(Store store, Executor executor, IReadOnlyList<string> members) : IReplicatedStateMachine, IDisposable
+{
+    // Replies of entries that nobody on this node waits for.
+    private readonly RespWriter _discard = new();
+
+    public EntryId Durable => new(store.DurableTerm, store.DurableIndex);
+
+    public string? WriteRefusal => store.WriteRefusal;
+
+    public void Apply(ReadOnlySpan<CommittedEntry> entries)
+    {
+        var view = store.BeginBatch();
+        var clockMs = store.ClockMs;
+        foreach (ref readonly var entry in entries)
+        {
+            if (entry.Kind == EntryKind.Normal)
+            {
+                var payload = entry.Payload.Span;
+                clockMs = executor.Apply(payload, entry.Batch as CommandBatch, view, _discard);
+            }
+        }
+
+        var last = entries[^1].Id;
+        store.Publish(last.Index, last.Term, clockMs);
+    }
+
+    public void Dispose() => _discard.Dispose();
+
+    public void Checkpoint() => store.Checkpoint();
+
+    public ISnapshotReader OpenSnapshot() => new StoreSnapshot(store.OpenView(), members);
+
+    public ISnapshotWriter CreateRestore(SnapshotMeta meta, long resumeAt) =>
+        throw new NotSupportedException("a single voter has nobody to receive a snapshot from");
+}

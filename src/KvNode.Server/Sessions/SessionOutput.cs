@@ -1,0 +1,183 @@
+using System.Buffers;
+using System.IO.Pipelines;
+using KvNode.Server.Commands;
+
+namespace KvNode.Server.Sessions;
+
+/// <summary>
+/// The way out to one client: never waits for it, knows when it is behind, and gives up on one that stays behind with
+/// too much.
+/// </summary>
+/// <remarks>
+/// <para>Any thread may send. A flush that the client's slowness keeps pending is finished by its own continuation,
+/// which also flushes what was added meanwhile.</para>
+/// </remarks>
+internal sealed class SessionOutput
+{
+    private readonly Lock _lock = new();
+    private readonly PipeWriter _writer;
+    private readonly ServerStats _stats;
+    private readonly long _bytesMax;
+    private readonly Action<string> _abort;
+    private readonly Action _onFlushed;
+    private ValueTask<FlushResult> _flush;
+    private TaskCompletionSource? _flushed;
+    private bool _flushing;
+    private bool _completed;
+    private long _stalledSinceMs;
+
+    public SessionOutput(PipeWriter writer, ServerStats stats, long bytesMax, Action<string> abort)
+    {
+        _writer = writer;
+        _stats = stats;
+        _bytesMax = bytesMax;
+        _abort = abort;
+        _onFlushed = OnFlushed;
+    }
+
+    /// <summary>The client is gone: nothing more can be sent.</summary>
+    public bool Closed { get; private set; }
+
+    /// <summary>The client has not yet taken all that was sent.</summary>
+    public bool Behind => Volatile.Read(ref _flushing);
+
+    /// <summary>Bytes answered and not yet handed to the socket since the client fell behind.</summary>
+    public long UnsentBytes { get; private set; }
+
+    /// <summary>For how long the client has been behind, in milliseconds; 0 when it is not.</summary>
+    public long StalledMs => Behind ? Math.Max(1, Environment.TickCount64 - Volatile.Read(ref _stalledSinceMs)) : 0;
+
+    /// <summary>Sends bytes, or keeps them while the client is behind. Past the limit the client is cut off.</summary>
+    public void Send(ReadOnlySpan<byte> bytes)
+    {
+        if (bytes.IsEmpty)
+        {
+            return;
+        }
+
+        lock (_lock)
+        {
+            if (_completed || Closed)
+            {
+                return;
+            }
+
+            Interlocked.Add(ref _stats.NetOutputBytes, bytes.Length);
+            if (_flushing)
+            {
+                UnsentBytes += bytes.Length;
+                if (UnsentBytes > _bytesMax)
+                {
+                    Closed = true;
+                    Interlocked.Increment(ref _stats.ClientsClosedByLimit);
+                    _abort("output buffer limit reached");
+                    return;
+                }
+
+                _writer.Write(bytes);
+                return;
+            }
+
+            _writer.Write(bytes);
+            StartFlush(bytes.Length);
+        }
+    }
+
+    /// <summary>Completes when the client has taken everything, or is gone.</summary>
+    public ValueTask WhenFlushedAsync()
+    {
+        lock (_lock)
+        {
+            if (!_flushing)
+            {
+                return default;
+            }
+
+            _flushed ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            return new ValueTask(_flushed.Task);
+        }
+    }
+
+    /// <summary>Cuts the client off now.</summary>
+    public void Abort(string reason)
+    {
+        lock (_lock)
+        {
+            if (!Closed)
+            {
+                Closed = true;
+                _abort(reason);
+            }
+        }
+    }
+
+    /// <summary>No more will be sent; what was sent still goes out.</summary>
+    public void Complete()
+    {
+        lock (_lock)
+        {
+            if (!_completed)
+            {
+                _completed = true;
+                _writer.Complete();
+            }
+        }
+    }
+
+    // Under the lock.
+    private void StartFlush(long bytes)
+    {
+        _flush = _writer.FlushAsync();
+        if (_flush.IsCompleted)
+        {
+            Closed |= _flush.GetAwaiter().GetResult().IsCompleted;
+            return;
+        }
+
+        UnsentBytes = bytes;
+        Volatile.Write(ref _stalledSinceMs, Environment.TickCount64);
+        Volatile.Write(ref _flushing, true);
+        _flush.GetAwaiter().UnsafeOnCompleted(_onFlushed);
+    }
+
+    private void OnFlushed()
+    {
+        TaskCompletionSource? waiter;
+        lock (_lock)
+        {
+            Volatile.Write(ref _flushing, false);
+            UnsentBytes = 0;
+            Closed |= FlushEnded(_flush);
+            if (!Closed && !_completed && _writer.UnflushedBytes > 0)
+            {
+                StartFlush(_writer.UnflushedBytes);
+                if (_flushing)
+                {
+                    return;
+                }
+            }
+
+            waiter = _flushed;
+            _flushed = null;
+        }
+
+        waiter?.SetResult();
+    }
+
+    // True when the connection is over. The transport reports its own failures through the input side.
+    private static bool FlushEnded(ValueTask<FlushResult> flush)
+    {
+        try
+        {
+            return flush.GetAwaiter().GetResult().IsCompleted;
+        }
+        catch (IOException)
+        {
+            return true;
+        }
+        catch (OperationCanceledException)
+        {
+            return true;
+        }
+    }
+}
