@@ -21,7 +21,7 @@ GATE_NS=${GATE_NS:-150}
 SYNC_DELAY_US=${SYNC_DELAY_US:-0}
 SERVERS=${SERVERS:-kvnode redis-always redis-none garnet-aof garnet}
 VALUE_BYTES=100
-work=$(mktemp -d "${TMPDIR:-/tmp}/kvnode-bench.XXXXXX")
+work=$(mktemp -d)
 results=$work/results.csv
 declare -A pid port
 

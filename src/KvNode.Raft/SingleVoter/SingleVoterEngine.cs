@@ -68,6 +68,9 @@ public sealed class SingleVoterEngine : IConsensusEngine
         }
     }
 
+    /// <summary>What the start cut off the log's end, and why; null when the log ended cleanly. After StartAsync.</summary>
+    public string? TornTail => Volatile.Read(ref _log)?.Image.TornTail;
+
     public NodeStatus Status
     {
         get
@@ -235,7 +238,7 @@ public sealed class SingleVoterEngine : IConsensusEngine
 
     private void Recover(IReplicatedStateMachine machine, CancellationToken cancellationToken)
     {
-        var disk = _disk ?? FileDisk.OpenOrCreate(Path.Combine(_options.LogDirectory, "wal"));
+        var disk = _disk ?? FileDisk.OpenOrCreate(WalFormat.Folder(_options.LogDirectory));
         var log = WriteAheadLog.Open(disk, _walOptions, BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(8)));
         Volatile.Write(ref _log, log);
         log.Replay(machine.Durable, entries =>

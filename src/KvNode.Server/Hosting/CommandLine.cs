@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
-using System.Reflection;
 using KvNode.Raft;
+using KvNode.Server.Commands;
 
 namespace KvNode.Server.Hosting;
 
@@ -120,8 +120,7 @@ internal sealed class CommandLine
     public IReadOnlyList<ISetting> Settings => _settings;
 
     /// <summary>The program's name and version, as <c>--version</c> prints it.</summary>
-    public static string VersionText { get; } = "kvnode " +
-        (typeof(CommandLine).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "?");
+    public static string VersionText { get; } = "kvnode " + ProductVersion.KvNode;
 
     public Invocation Parse(string[] arguments)
     {
