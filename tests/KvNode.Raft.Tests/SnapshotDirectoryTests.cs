@@ -109,7 +109,8 @@ public sealed class SnapshotDirectoryTests : IDisposable
         File.WriteAllText(Path.Combine(path, "state.bin"), "123456789");
         File.WriteAllText(
             Path.Combine(path, "meta.json"),
-            """{"ID":"2-10-1489000000000","Index":10,"Term":2,"Peers":"ka4xMjcuMC4wLjE6NDkyMA==","Size":9,"CRC":"mV3Ju98ZOfo="}""" + "\n");
+            ("{'ID':'2-10-1489000000000','Index':10,'Term':2,'Peers':'ka4xMjcuMC4wLjE6NDkyMA==',"
+            + "'Size':9,'CRC':'mV3Ju98ZOfo='}\n").Replace('\'', '"'));
         var directory = Open(keep: 1);
         _ = Save(directory, 1);
         _ = Save(directory, 2);
@@ -197,7 +198,8 @@ public sealed class SnapshotDirectoryTests : IDisposable
         Assert.Empty(Open().List());
     }
 
-    /// <summary>The machine stops before a step: what is on disk then must start, and list only whole snapshots.</summary>
+    /// <summary>The machine stops before a step: what is on disk then must start, and list only whole
+    /// snapshots.</summary>
     [Theory]
     [MemberData(nameof(Steps))]
     public void ACrashBeforeAnyStepLeavesOnlyWholeSnapshots(int stepNumber)

@@ -13,14 +13,16 @@ public sealed class SnapshotMetaFileTests
 {
     /// <summary>What the original writes: six fields, peers as MessagePack, CRC big-endian.</summary>
     private const string Original =
-        """{"ID":"2-10-1489000000000","Index":10,"Term":2,"Peers":"ka4xMjcuMC4wLjE6NDkyMA==","Size":25,"CRC":"mV3Ju98ZOfo="}""";
+        """{"ID":"2-10-1489000000000","Index":10,"Term":2,"Peers":"ka4xMjcuMC4wLjE6NDkyMA==","Size":25,""" +
+        """ "CRC":"mV3Ju98ZOfo="} """;
 
     [Fact]
     public void OursIsWrittenInExactlyThisWay()
     {
         // Quotes stand as apostrophes here; the CRC was computed by another program.
         const string Expected =
-            "{'ID':'7-1234-1700000000123','Index':1234,'Term':7,'Peers':'kq0xMC4wLjAuMTo0OTIwuW5vZGUtdHdvLmV4YW1wbGUub3JnOjQ5MjA=',"
+            "{'ID':'7-1234-1700000000123','Index':1234,'Term':7,"
+            + "'Peers':'kq0xMC4wLjAuMTo0OTIwuW5vZGUtdHdvLmV4YW1wbGUub3JnOjQ5MjA=',"
             + "'Size':987654321,'CRC':'mV3Ju98ZOfo=','Format':1,'Count':1000000,"
             + "'Members':['10.0.0.1:4920','node-two.example.org:4920'],'MetaCRC':'Imv3MIbmx6s='}\n";
         Assert.Equal(Expected.Replace('\'', '"'), Encoding.UTF8.GetString(SnapshotMetaFile.Encode(SampleInfo())));
@@ -72,8 +74,10 @@ public sealed class SnapshotMetaFileTests
     [Fact]
     public void AnUnknownFormatIsRefusedByName()
     {
-        var text = Encoding.UTF8.GetString(SnapshotMetaFile.Encode(SampleInfo())).Replace("\"Format\":1", "\"Format\":2");
-        var refusal = Assert.Throws<SnapshotInvalidException>(() => SnapshotMetaFile.Decode(Encoding.UTF8.GetBytes(text)));
+        var text =
+            Encoding.UTF8.GetString(SnapshotMetaFile.Encode(SampleInfo())).Replace("\"Format\":1", "\"Format\":2");
+        var refusal =
+            Assert.Throws<SnapshotInvalidException>(() => SnapshotMetaFile.Decode(Encoding.UTF8.GetBytes(text)));
         Assert.Contains("format 2", refusal.Message);
     }
 
@@ -132,7 +136,8 @@ public sealed class SnapshotMetaFileTests
     [Fact]
     public void AnyInfoRoundTrips()
     {
-        var property = Prop.ForAll<(ulong Term, ulong Index), (uint Ms, ulong Crc), string[]>((position, numbers, names) =>
+        var property =
+            Prop.ForAll<(ulong Term, ulong Index), (uint Ms, ulong Crc), string[]>((position, numbers, names) =>
         {
             // Lone surrogates are no text; everything else may stand in an address.
             var members = names.Select(name => Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(name ?? ""))).ToList();
@@ -177,7 +182,8 @@ public sealed class SnapshotMetaFileTests
     [InlineData("DDFFFFFFFF")]
     [InlineData("91DBFFFFFFFF61")]
     [InlineData("91A1FF")]
-    public void OtherPeersAreRefused(string hex) => Assert.False(RawStringArray.TryDecode(Convert.FromHexString(hex), out _));
+    public void OtherPeersAreRefused(string hex) =>
+        Assert.False(RawStringArray.TryDecode(Convert.FromHexString(hex), out _));
 
     [Theory]
     [InlineData(0)]

@@ -56,7 +56,8 @@ public sealed class ParseSnapshotTests : IDisposable
     }
 
     [Fact]
-    public void AKeyWithoutThePrefixIsAnErrorWhenKvnodeIsSaid() => AssertRefused(Gzip("ka=1 b=2"), "1 of 2 keys", SnapshotDialect.KvNode);
+    public void AKeyWithoutThePrefixIsAnErrorWhenKvnodeIsSaid() =>
+        AssertRefused(Gzip("ka=1 b=2"), "1 of 2 keys", SnapshotDialect.KvNode);
 
     [Fact]
     public void TheDialectDoesNotMatterForOwnFiles() =>
@@ -101,13 +102,15 @@ public sealed class ParseSnapshotTests : IDisposable
         AssertRefused("hello"u8.ToArray(), "not a snapshot");
         AssertRefused("REDIS0011"u8.ToArray(), "not a snapshot");
         AssertRefused(LegacySnapshotFile.GzipOf([.. "SNAP0001"u8, .. new byte[24]]), "uhaha");
-        AssertRefused(LegacySnapshotFile.GzipOf("just some compressed text, longer than a length"u8.ToArray()), "over the limit");
+        AssertRefused(
+            LegacySnapshotFile.GzipOf("just some compressed text, longer than a length"u8.ToArray()), "over the limit");
     }
 
     [Fact]
     public void ValuesThatSetCannotCarryAreRefused()
     {
-        AssertRefused(OwnOf(new Record("a"u8.ToArray(), "1"u8.ToArray()), new Record("b"u8.ToArray(), [1], ValueTag.Hash)), "0x10");
+        var text = new Record("a"u8.ToArray(), "1"u8.ToArray());
+        AssertRefused(OwnOf(text, new Record("b"u8.ToArray(), [1], ValueTag.Hash)), "0x10");
         AssertRefused(OwnOf(new Record("a"u8.ToArray(), new byte[16], ValueTag.ExpiringString)), "0x01");
         AssertRefused(OwnOf(new Record("a"u8.ToArray(), [1], (ValueTag)0xEE)), "0xEE");
     }
@@ -217,13 +220,15 @@ public sealed class ParseSnapshotTests : IDisposable
         Assert.Equal(100_000_000 + "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$100000000\r\n\r\n".Length, output.Written);
     }
 
-    private static (int Code, string Text, string Error) Run(byte[] file, SnapshotDialect dialect = SnapshotDialect.Auto)
+    private static (int Code, string Text, string Error) Run(
+        byte[] file, SnapshotDialect dialect = SnapshotDialect.Auto)
     {
         using var input = new MemoryStream(file);
         return Run(input, dialect);
     }
 
-    private static (int Code, string Text, string Error) Run(Stream input, SnapshotDialect dialect = SnapshotDialect.Auto)
+    private static (int Code, string Text, string Error) Run(
+        Stream input, SnapshotDialect dialect = SnapshotDialect.Auto)
     {
         using var output = new MemoryStream();
         using var error = new StringWriter(CultureInfo.InvariantCulture);
@@ -244,7 +249,8 @@ public sealed class ParseSnapshotTests : IDisposable
         var text = new StringBuilder();
         foreach (var (key, value) in Pairs(pairs))
         {
-            _ = text.Append(CultureInfo.InvariantCulture, $"*3\r\n$3\r\nSET\r\n${key.Length}\r\n{key}\r\n${value.Length}\r\n{value}\r\n");
+            _ = text.Append("*3\r\n$3\r\nSET\r\n")
+                .Append(CultureInfo.InvariantCulture, $"${key.Length}\r\n{key}\r\n${value.Length}\r\n{value}\r\n");
         }
 
         return text.ToString();
@@ -256,12 +262,13 @@ public sealed class ParseSnapshotTests : IDisposable
     private static byte[] Gzip(string pairs) => LegacySnapshotFile.Gzip(
         Pairs(pairs).Select(pair => (Encoding.Latin1.GetBytes(pair.Key), Encoding.Latin1.GetBytes(pair.Value))));
 
-    private static byte[] Own(params (string Key, string Value)[] records) => OwnOf(
-        [.. records.Select(record => new Record(Encoding.Latin1.GetBytes(record.Key), Encoding.Latin1.GetBytes(record.Value)))]);
+    private static byte[] Own(params (string Key, string Value)[] records) => OwnOf([.. records.Select(
+        record => new Record(Encoding.Latin1.GetBytes(record.Key), Encoding.Latin1.GetBytes(record.Value)))]);
 
     private static byte[] OwnOf(params Record[] records)
     {
-        using var stream = new SnapshotStream(new SnapshotHeader(1, 1, 0, records.Length, []), new RecordSource(records));
+        using var stream =
+            new SnapshotStream(new SnapshotHeader(1, 1, 0, records.Length, []), new RecordSource(records));
         using var file = new MemoryStream();
         var piece = new byte[100_000];
         int count;
@@ -337,7 +344,8 @@ public sealed class ParseSnapshotTests : IDisposable
 
         public override int Read(Span<byte> buffer) => base.Read(buffer[..Math.Min(buffer.Length, 13)]);
 
-        public override int Read(byte[] buffer, int offset, int count) => base.Read(buffer, offset, Math.Min(count, 13));
+        public override int Read(byte[] buffer, int offset, int count) =>
+            base.Read(buffer, offset, Math.Min(count, 13));
 
         public override void CopyTo(Stream destination, int bufferSize)
         {

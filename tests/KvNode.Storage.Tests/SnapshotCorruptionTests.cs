@@ -164,7 +164,8 @@ public sealed class SnapshotCorruptionTests
     public void DamagedFilesAreRefusedOrReadAsWhatTheyAre(int seed)
     {
         var random = new Random(seed);
-        var records = RandomRecords(random, 12).Where(record => record.Value.Length < 1000 && record.Key.Length < 1000).ToList();
+        var records =
+            RandomRecords(random, 12).Where(record => record.Value.Length < 1000 && record.Key.Length < 1000).ToList();
         var header = HeaderFor(records.Count);
         var file = Write(records, header);
         var content = Decompress(file);
@@ -183,14 +184,16 @@ public sealed class SnapshotCorruptionTests
         }
     }
 
-    /// <summary>Refused with the declared exception, or read as exactly the content it holds; memory bounded either way.</summary>
+    /// <summary>Refused with the declared exception, or read as exactly the content it holds; memory bounded either
+    /// way.</summary>
     private static void CheckDamaged(byte[] damaged, byte[] content, string context)
     {
         var before = GC.GetAllocatedBytesForCurrentThread();
         try
         {
             var (header, records) = Read(damaged);
-            Assert.True(Decompress(Write(records, header)).AsSpan().SequenceEqual(content), $"{context}: read as something else");
+            var same = Decompress(Write(records, header)).AsSpan().SequenceEqual(content);
+            Assert.True(same, $"{context}: read as something else");
             return;
         }
         catch (SnapshotFormatException)

@@ -5,7 +5,8 @@ using static KvNode.Storage.Tests.SnapshotSupport;
 
 namespace KvNode.Storage.Tests;
 
-/// <summary>The numbers on disk. When one of these fails, old backups can no longer be read: do not change the test.</summary>
+/// <summary>The numbers on disk. When one of these fails, old backups can no longer be read: do not change the
+/// test.</summary>
 public sealed class SnapshotGoldenTests
 {
     /// <summary>The content of a snapshot of two records, field by field.</summary>
@@ -75,7 +76,8 @@ public sealed class SnapshotGoldenTests
     [InlineData(ValueTag.SortedSet, 0x13)]
     public void ValueTagsKeepTheirNumbers(ValueTag tag, byte number)
     {
-        var content = Decompress(Write([new("a"u8.ToArray(), "b"u8.ToArray(), tag)], Header with { Count = 1, Members = [] }));
+        var content = Decompress(
+            Write([new("a"u8.ToArray(), "b"u8.ToArray(), tag)], Header with { Count = 1, Members = [] }));
         Assert.Equal(number, content[68 + 4 + 1 + 4]);
     }
 
@@ -93,7 +95,8 @@ public sealed class SnapshotGoldenTests
         for (var i = 0; i < 40; i++)
         {
             records.Add(new SnapshotRecord(
-                Encoding.ASCII.GetBytes($"key:{i:D3}"), Enumerable.Range(0, i * 3).Select(n => (byte)(n * 7)).ToArray()));
+                Encoding.ASCII.GetBytes($"key:{i:D3}"),
+                Enumerable.Range(0, i * 3).Select(n => (byte)(n * 7)).ToArray()));
         }
 
         records.Add(new SnapshotRecord([0xFF, 0x00], [0x01], ValueTag.Hash));

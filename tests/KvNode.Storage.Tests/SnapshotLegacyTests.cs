@@ -88,8 +88,8 @@ public sealed class SnapshotLegacyTests
             copy[bit / 8] ^= (byte)(1 << (bit % 8));
             try
             {
-                // Some bits mean nothing to the content: time, level and system in gzip's header, the padding behind the
-                // last deflate bit, the distance of a match within a run.
+                // Some bits mean nothing to the content: time, level and system in gzip's header, the padding behind
+                // the last deflate bit, the distance of a match within a run.
                 AssertSame(Small, Read(copy));
             }
             catch (SnapshotFormatException)
@@ -124,7 +124,8 @@ public sealed class SnapshotLegacyTests
     public void HeadersWithNamesAndExtrasAreRead()
     {
         var file = LegacySnapshotFile.Gzip(Small);
-        byte[] front = [.. file[..3], 4 | 8 | 16 | 2, .. file[4..10], 3, 0, 1, 2, 3, .. "state.bin\0"u8, .. "note\0"u8, 9, 9];
+        byte[] front =
+            [.. file[..3], 4 | 8 | 16 | 2, .. file[4..10], 3, 0, 1, 2, 3, .. "state.bin\0"u8, .. "note\0"u8, 9, 9];
         AssertSame(Small, Read([.. front, .. file[10..]]));
         for (var length = 0; length < front.Length; length++)
         {
@@ -181,7 +182,9 @@ public sealed class SnapshotLegacyTests
             }
 
             var allocated = GC.GetAllocatedBytesForCurrentThread() - before;
-            Assert.True(allocated < (1 << 20) + (64 * damaged.Length), $"seed {seed} round {round}: {allocated} bytes allocated");
+            Assert.True(
+                allocated < (1 << 20) + (64 * damaged.Length),
+                $"seed {seed} round {round}: {allocated} bytes allocated");
         }
     }
 
@@ -222,7 +225,8 @@ public sealed class SnapshotLegacyTests
         return "";
     }
 
-    private static void AssertSame(IReadOnlyList<(byte[] Key, byte[] Value)> expected, List<(byte[] Key, byte[] Value)> actual)
+    private static void AssertSame(
+        IReadOnlyList<(byte[] Key, byte[] Value)> expected, List<(byte[] Key, byte[] Value)> actual)
     {
         Assert.Equal(expected.Count, actual.Count);
         for (var i = 0; i < expected.Count; i++)

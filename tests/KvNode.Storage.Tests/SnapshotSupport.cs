@@ -9,7 +9,8 @@ internal sealed record SnapshotRecord(byte[] Key, byte[] Value, ValueTag Tag = V
 /// <summary>What the snapshot tests share: files from records and records from files.</summary>
 internal static class SnapshotSupport
 {
-    public static SnapshotHeader HeaderFor(int count) => new(77, 3, 1_700_000_000_123, count, ["10.0.0.1:4920", "[::1]:4921"]);
+    public static SnapshotHeader HeaderFor(int count) =>
+        new(77, 3, 1_700_000_000_123, count, ["10.0.0.1:4920", "[::1]:4921"]);
 
     public static byte[] Write(IReadOnlyList<SnapshotRecord> records, SnapshotHeader? header = null)
     {
@@ -130,7 +131,8 @@ internal static class SnapshotSupport
         var directory = AppContext.BaseDirectory;
         while (!File.Exists(Path.Combine(directory, "KvNode.sln")))
         {
-            directory = Path.GetDirectoryName(directory) ?? throw new InvalidOperationException("no KvNode.sln above the tests");
+            directory = Path.GetDirectoryName(directory)
+                ?? throw new InvalidOperationException("no KvNode.sln above the tests");
         }
 
         return Path.Combine(directory, "tests", "KvNode.Storage.Tests", "testdata", name);

@@ -3,7 +3,8 @@ using System.IO.Compression;
 
 namespace KvNode.Testing;
 
-/// <summary>Makes <c>state.bin</c> files as the original kvnode and bitraft did: gzip over length-prefixed records.</summary>
+/// <summary>Makes <c>state.bin</c> files as the original kvnode and bitraft did: gzip over length-prefixed
+/// records.</summary>
 public static class LegacySnapshotFile
 {
     public static byte[] Gzip(IEnumerable<(byte[] Key, byte[] Value)> records) => GzipOf(Content(records));

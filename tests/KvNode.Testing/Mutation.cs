@@ -9,7 +9,8 @@ public static class Mutation
 
     private static readonly ulong[] Lengths = [0, 1, 0x7FFF_FFFF, 0xFFFF_FFFF, 1UL << 63, ulong.MaxValue];
 
-    /// <summary>A damaged copy: one to three of flip a bit, set a byte, cut, double, drop or move a chunk, set a length.</summary>
+    /// <summary>A damaged copy: one to three of flip a bit, set a byte, cut, double, drop or move a chunk, set a
+    /// length.</summary>
     public static byte[] Of(Random random, byte[] original)
     {
         var bytes = original.ToArray();
@@ -68,7 +69,8 @@ public static class Mutation
         else
         {
             var old = BinaryPrimitives.ReadUInt32LittleEndian(at);
-            var value = random.Next(3) == 0 ? (uint)Lengths[random.Next(Lengths.Length)] : old + (uint)random.Next(-1, 2);
+            var value =
+                random.Next(3) == 0 ? (uint)Lengths[random.Next(Lengths.Length)] : old + (uint)random.Next(-1, 2);
             BinaryPrimitives.WriteUInt32LittleEndian(at, value);
         }
     }
