@@ -382,4 +382,96 @@ public sealed class EngineTests
         _ = await Assert.ThrowsAnyAsync<OperationCanceledException>(
             async () => await again.Engine.StartAsync(again.Machine, new CancellationToken(canceled: true)));
     }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task ACommitAllocatesNothingOnTheEnginesThreads(bool inline)
+    {
+        var machine = new MeasuringMachine();
+        var options = new SingleVoterOptions { LogDirectory = "unused", Address = "x", ApplyInlineWhenIdle = inline };
+        await using var engine = new SingleVoterEngine(
+            options, new FakeSnapshots(), static e => throw e, new NullDisk(), new WalOptions { SegmentBytes = 1 << 20 });
+        await engine.StartAsync(machine, CancellationToken.None);
+        using var batch = new ReusedBatch();
+        for (var i = 0; i < 1000; i++)
+        {
+            if (i == 200)
+            {
+                machine.Restart();
+                batch.Restart();
+            }
+
+            engine.Propose(batch);
+            batch.Wait();
+        }
+
+        Assert.Equal(0, machine.Allocated);
+        Assert.Equal(0, batch.Allocated);
+    }
+
+    /// <summary>What its calling thread allocates between the first and the last look at it.</summary>
+    private struct AllocationMeter
+    {
+        private long _first;
+
+        public long Allocated { get; private set; }
+
+        public void Look()
+        {
+            var now = GC.GetAllocatedBytesForCurrentThread();
+            _first = _first == 0 ? now : _first;
+            Allocated = now - _first;
+        }
+    }
+
+    private sealed class MeasuringMachine : IReplicatedStateMachine
+    {
+        private AllocationMeter _meter;
+
+        public long Allocated => _meter.Allocated;
+
+        public EntryId Durable => default;
+
+        public string? WriteRefusal => null;
+
+        public void Restart() => _meter = default;
+
+        public void Apply(ReadOnlySpan<CommittedEntry> entries) => _meter.Look();
+
+        public ISnapshotReader OpenSnapshot() => throw new NotSupportedException();
+
+        public ISnapshotWriter CreateRestore(SnapshotMeta meta, long resumeAt) => throw new NotSupportedException();
+
+        public void Checkpoint()
+        {
+        }
+    }
+
+    private sealed class ReusedBatch : ProposalBatch, IDisposable
+    {
+        private readonly byte[] _payload = new byte[200];
+        private readonly ManualResetEventSlim _done = new();
+        private AllocationMeter _meter;
+
+        public long Allocated => _meter.Allocated;
+
+        public void Restart() => _meter = default;
+
+        public void Wait()
+        {
+            Assert.True(_done.Wait(EngineHarness.Patience));
+            _done.Reset();
+        }
+
+        public override ReadOnlyMemory<byte> Seal()
+        {
+            _meter.Look();
+            return _payload;
+        }
+
+        public override void Complete(ProposalOutcome outcome) => _done.Set();
+
+        public void Dispose() => _done.Dispose();
+    }
 }

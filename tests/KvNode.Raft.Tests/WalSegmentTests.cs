@@ -284,46 +284,4 @@ public sealed class WalSegmentTests
 
     private static void Append(WriteAheadLog log, int bytes) =>
         log.Append([WalRecord.Entry(new EntryId(1, log.Last.Index + 1), EntryKind.Normal, new byte[bytes])]);
-
-    /// <summary>Keeps nothing and allocates nothing.</summary>
-    private sealed class NullDisk : IDisk, IDiskFile
-    {
-        public string Location => "null";
-
-        public long FreeBytes => 1L << 40;
-
-        public long Length => 0;
-
-        public string[] List() => [];
-
-        public IDiskFile Create(string name) => this;
-
-        public IDiskFile Open(string name, bool readOnly = false) => this;
-
-        public void Rename(string source, string target)
-        {
-        }
-
-        public void Delete(string name)
-        {
-        }
-
-        public void SyncDirectory()
-        {
-        }
-
-        public int Read(long offset, Span<byte> buffer) => 0;
-
-        public void Write(long offset, ReadOnlySpan<byte> data)
-        {
-        }
-
-        public void SyncData()
-        {
-        }
-
-        public void Dispose()
-        {
-        }
-    }
 }

@@ -78,7 +78,8 @@ public sealed class SingleVoterEngine : IConsensusEngine
             var loop = _loop;
             var log = _log;
             var last = loop?.LastCommitted ?? default;
-            var role = _leading ? RaftRole.Leader : RaftRole.Shutdown;
+            var over = Volatile.Read(ref _disposed) + Volatile.Read(ref _failed) > 0;
+            var role = _leading ? RaftRole.Leader : over ? RaftRole.Shutdown : RaftRole.Follower;
             return new NodeStatus
             {
                 NodeId = _options.NodeId,
