@@ -213,7 +213,7 @@ public sealed class LifecycleTests : IDisposable
 
         using var again = NodeProcess.Start(Data, "--durability", "medium");
         var said = again.ErrorText + again.Process.OutputText;
-        string[] parts = ["0.1.0", $"127.0.0.1:{again.Port}", Data, "medium", "index"];
+        string[] parts = ["0.1.0", $"127.0.0.1:{again.Port}", Data, "medium", "1 keys up to entry"];
         Assert.All(parts, part => Assert.Contains(part, said, StringComparison.OrdinalIgnoreCase));
         Assert.True(said.Split('\n').Length < 20, said);
     }

@@ -96,7 +96,10 @@ public sealed class NodeCommandsTests(NodeFixture fixture) : IClassFixture<NodeF
         var names = rows.Items!.Select(row => row[0].Text).ToArray();
         Assert.Equal(rows.Count, client.Call("COMMAND", "COUNT").Integer);
         Assert.Empty(OwnCommands.Except(names, StringComparer.OrdinalIgnoreCase));
-        Assert.Equal(names.Order(StringComparer.Ordinal), client.Call("COMMAND", "LIST").Texts().Order(StringComparer.Ordinal));
+        // As Redis does, LIST names subcommands too.
+        Assert.Equal(
+            names.Order(StringComparer.Ordinal),
+            client.Call("COMMAND", "LIST").Texts().Where(static name => !name.Contains('|')).Order(StringComparer.Ordinal));
         Assert.All(rows.Items!, row => Assert.Equal(10, row.Count));
 
         var docs = client.Call("COMMAND", "DOCS");
@@ -148,7 +151,7 @@ public sealed class NodeCommandsTests(NodeFixture fixture) : IClassFixture<NodeF
         _ = client.Call("HELLO", "3");
         Assert.Equal("+OK", client.Text("SET", "a", "1"));
         Assert.Equal("[\"1\", _]", client.Text("MGET", "a", "b"));
-        Assert.Equal("[\"a\", \"1\"]", client.Text("KEYS", "*", "WITHVALUES"));
+        Assert.Equal("[[\"a\", \"1\"]]", client.Text("KEYS", "*", "WITHVALUES"));
         Assert.Equal('%', client.Call("CONFIG", "GET", "save").Type);
         Assert.Equal('=', client.Call("INFO", "server").Type);
         Assert.StartsWith("txt:", client.Call("CLIENT", "LIST").Text, StringComparison.Ordinal);

@@ -42,9 +42,9 @@ public sealed class SameAsRedisTests(NodeFixture fixture) : IClassFixture<NodeFi
         "*1 \r\nPING\r\n", "*99999999999999999999\r\nPING\r\n", "*2147483648\r\nPING\r\n",
         "*1\r\nPING\r\n", "*1\r\n:4\r\nPING\r\n", "*1\r\n$abc\r\nPING\r\n", "*1\r\n$-1\r\nPING\r\n",
         "*1\r\n$-2\r\nPING\r\n", "*1\r\n$\r\nPING\r\n", "*2\r\n$3\r\nGET\r\n$536870913\r\n", "*1\r\n$99999999999999999999\r\n",
-        "*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPING\r\n", "*2\r\n$4\r\nECHO\r\n$0\r\n\r\n", "*1\r\n$4\r\nPINGPING\r\n",
-        "*1\r\n$0\r\n\r\nPING\r\n", "*3\r\n$3\r\nSET\r\n$1\r\n\r\n\r\n$2\r\n\0\xff\r\n*2\r\n$3\r\nGET\r\n$1\r\n\r\n\r\n",
-        "+OK\r\nPING\r\n", ":1\r\nPING\r\n", "$4\r\nPING\r\n", "\0\0\0\0\r\nPING\r\n",
+        "*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPING\r\n", "*2\r\n$4\r\nECHO\r\n$0\r\n\r\n",
+        "*1\r\n$0\r\n\r\nPING\r\n", "*3\r\n$3\r\nSET\r\n$2\r\n\r\n\r\n$2\r\n\0\xff\r\n*2\r\n$3\r\nGET\r\n$2\r\n\r\n\r\n",
+        "+OK\r\nPING\r\n", ":1\r\nPING\r\n", "$4\r\nPING\r\n",
     ];
 
     [Theory]
@@ -79,7 +79,16 @@ public sealed class SameAsRedisTests(NodeFixture fixture) : IClassFixture<NodeFi
             _ => "*1\r\n$" + new string('1', 70_000),
         };
         var bytes = Encoding.Latin1.GetBytes(line);
-        Assert.Equal(SendAll(fixture.Redis.Port, bytes), SendAll(fixture.Node.Port, bytes));
+        Assert.Equal(SendAll(fixture.Redis.Port, bytes, quit: false), SendAll(fixture.Node.Port, bytes, quit: false));
+    }
+
+    /// <summary>Redis skips the two bytes after a bulk unseen; a node that did so would run bytes of a value as commands.</summary>
+    [Fact]
+    public void BulkThatDoesNotEndWhereItSaidIsRefused()
+    {
+        var replies = SendAll(fixture.Node.Port, "*1\r\n$4\r\nPINGPING\r\n"u8.ToArray());
+        Assert.StartsWith("-ERR Protocol error: ", replies, StringComparison.Ordinal);
+        Assert.DoesNotContain("PONG", replies, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -187,11 +196,11 @@ public sealed class SameAsRedisTests(NodeFixture fixture) : IClassFixture<NodeFi
     }
 
     /// <summary>Sends the bytes and a QUIT on the same connection; everything answered until it closes.</summary>
-    private static string SendAll(int port, byte[] bytes)
+    private static string SendAll(int port, byte[] bytes, bool quit = true)
     {
         using var client = new RespClient(port);
         client.SendRaw(bytes);
-        client.SendRaw("\r\nQUIT\r\n"u8);
+        client.SendRaw(quit ? "\r\nQUIT\r\n"u8 : ""u8);
         try
         {
             client.Flush();

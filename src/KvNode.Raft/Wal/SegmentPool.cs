@@ -232,7 +232,7 @@ internal sealed class SegmentPool : IDisposable
                 MakeWanted(wanted);
             }
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (_worker is not null || e is IOException or UnauthorizedAccessException)
         {
             lock (_gate)
             {
