@@ -5,7 +5,7 @@
 # run.sh and test.sh source this file for its functions.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 program=$root/artifacts/kvnode/kvnode
 stamp=$root/artifacts/kvnode.stamp
 

@@ -3,7 +3,7 @@
 #   ./run.sh --addr :4920 --data /var/lib/kvnode
 set -euo pipefail
 
-source "$(dirname "${BASH_SOURCE[0]}")/build.sh"
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/build.sh"
 build
 export_dotnet_root
 exec "$program" "$@"

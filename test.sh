@@ -4,7 +4,7 @@
 #   ./test.sh Storage Tidy     only the test projects whose name contains one of these words
 set -euo pipefail
 
-source "$(dirname "${BASH_SOURCE[0]}")/build.sh"
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/build.sh"
 cd "$root"
 
 results=$root/artifacts/test

@@ -21,7 +21,7 @@ GATE_NS=${GATE_NS:-150}
 SYNC_DELAY_US=${SYNC_DELAY_US:-0}
 SERVERS=${SERVERS:-kvnode redis-always redis-none garnet-aof garnet}
 VALUE_BYTES=100
-work=$(mktemp -d "${TMPDIR:-/tmp}/kvnode-bench.XXXXXX")
+work=$(mktemp -d)
 results=$work/results.csv
 declare -A pid port
 
@@ -215,14 +215,14 @@ echo
 echo "| server | RSS MiB, $KEYS keys | restart after SIGTERM | restart after kill -9 | RSS MiB, $KEYS_LARGE keys |"
 echo "|---|---|---|---|---|"
 for name in $SERVERS; do
-    sleep 6 # longer than KvNode's flush interval
+    sleep 35 # longer than KvNode's flush interval
     small=$(memory "${pid[$name]}")
     clean=$(restart_ms "$name" TERM)
     dirty=$(restart_ms "$name" KILL)
     large=""
     if [ "$quick" != quick ]; then
         load "$name" "$KEYS" $((KEYS_LARGE - 1))
-        sleep 6
+        sleep 35
         large=$(memory "${pid[$name]}")
     fi
     keys=$(redis-cli -p "${port[$name]}" dbsize)

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using KvNode.Storage;
 
 namespace KvNode.Server;
 
@@ -23,7 +24,7 @@ internal static class Limits
     private const int MiB = 1024 * KiB;
 
     /// <summary>The longest key. Longer keys are refused, whatever <c>--max-value</c> says.</summary>
-    public const int KeyBytesMax = 64 * KiB;
+    public const int KeyBytesMax = StoreLimits.KeyBytesMax;
 
     /// <summary>What a command needs around its largest value: name, longest key, options, lengths.</summary>
     public const int CommandBytesAroundValue = 1 * MiB;
@@ -62,7 +63,7 @@ internal static class Limits
     public const int StopGraceMilliseconds = 3_000;
 
     /// <summary><c>--max-value</c>: the longest value, and the longest argument of any command.</summary>
-    public static Bounds ValueBytes { get; } = new(1 * KiB, 64 * MiB, 512 * MiB);
+    public static Bounds ValueBytes { get; } = new(1 * KiB, 64 * MiB, StoreLimits.ValueBytesMax);
 
     /// <summary><c>--query-buffer</c>: the longest command, and so the most a client's unread input may hold.</summary>
     public static Bounds QueryBufferBytes { get; } = new(2 * MiB, 256 * MiB, 1024 * MiB);

@@ -33,9 +33,6 @@ internal static partial class Log
         "At most {Allowed} clients instead of {Wanted}: the system allows {Files} open files (ulimit -n)")]
     public static partial void ClientsLowered(ILogger logger, int allowed, int wanted, long files);
 
-    [LoggerMessage(1008, LogLevel.Critical, "{Message} (exit code {ExitCode})")]
-    public static partial void Failed(ILogger logger, string message, int exitCode);
-
     [LoggerMessage(2000, LogLevel.Warning, "The last write to the log was torn by a crash and is cut off: {Detail}")]
     public static partial void TornTail(ILogger logger, string detail);
 
@@ -51,15 +48,12 @@ internal static partial class Log
     [LoggerMessage(2004, LogLevel.Error, "No snapshot: {Reason}")]
     public static partial void SnapshotFailed(ILogger logger, string reason);
 
-    [LoggerMessage(3000, LogLevel.Warning, "{Count} connections refused since the last line: {ClientsMax} clients are connected")]
-    public static partial void ConnectionsRefused(ILogger logger, long count, int clientsMax);
+    [LoggerMessage(3000, LogLevel.Warning, "{Count} connections refused in the last second: {Clients} clients are connected")]
+    public static partial void ConnectionsRefused(ILogger logger, long count, int clients);
 
-    [LoggerMessage(3001, LogLevel.Warning, "Client {Address} closed: it has not taken {Bytes} bytes of replies")]
-    public static partial void OutputLimit(ILogger logger, string address, long bytes);
-
-    [LoggerMessage(3002, LogLevel.Debug, "Client {Address} closed: {Reason}")]
+    [LoggerMessage(3001, LogLevel.Debug, "Client {Address} closed: {Reason}")]
     public static partial void ClientClosed(ILogger logger, string address, string reason);
 
-    [LoggerMessage(3003, LogLevel.Error, "Client {Address} closed by a defect of kvnode, please report it")]
+    [LoggerMessage(3002, LogLevel.Error, "Client {Address} closed by a defect of kvnode, please report it")]
     public static partial void ClientFailed(ILogger logger, Exception cause, string address);
 }

@@ -34,6 +34,9 @@ public sealed class DirectoryLock : IDisposable
     private const int Create = 0x40;
     private const int CloseOnExec = 0x80000;
     private const uint OwnerReadWriteOthersRead = 0x1A4; // rw-r--r--
+    private const int NotPermitted = 1;
+    private const int AccessDenied = 13;
+    private const int ReadOnlyFileSystem = 30;
     private const int ProcessIdBytesMax = 16;
 
     private readonly SafeFileHandle _file;
@@ -42,6 +45,7 @@ public sealed class DirectoryLock : IDisposable
 
     /// <summary>Creates the directory if need be and takes its lock without waiting.</summary>
     /// <exception cref="DirectoryLockedException">Another process, or another part of this one, holds it.</exception>
+    /// <exception cref="UnauthorizedAccessException">This user may not write there.</exception>
     /// <exception cref="IOException">The lock file cannot be opened.</exception>
     public static DirectoryLock Acquire(string directory)
     {
@@ -85,10 +89,16 @@ public sealed class DirectoryLock : IDisposable
         fixed (byte* name = Encoding.UTF8.GetBytes(path + '\0'))
         {
             var descriptor = open(name, ReadWrite | Create | CloseOnExec, OwnerReadWriteOthersRead);
-            return descriptor >= 0
-                ? new SafeFileHandle(descriptor, ownsHandle: true)
-                : throw new IOException($"cannot open the lock file '{path}': " +
-                    new Win32Exception(Marshal.GetLastSystemError()).Message);
+            if (descriptor >= 0)
+            {
+                return new SafeFileHandle(descriptor, ownsHandle: true);
+            }
+
+            var error = Marshal.GetLastSystemError();
+            var message = $"cannot open the lock file '{path}': {new Win32Exception(error).Message}";
+            throw error is NotPermitted or AccessDenied or ReadOnlyFileSystem
+                ? new UnauthorizedAccessException(message)
+                : new IOException(message);
         }
     }
 }

@@ -1,3 +1,4 @@
+using KvNode.Raft.SingleVoter;
 using KvNode.Raft.Wal;
 using Xunit;
 
@@ -25,5 +26,452 @@ public sealed class EngineTests
         Assert.Equal(Enumerable.Range(0, 500).Select(i => (ulong)i), FakeMachine.Numbers(second.Machine.Values));
         Assert.Equal(2UL, second.Engine.Status.Term);
         Assert.Equal(502UL, second.Engine.Status.AppliedIndex);
+    }
+
+    [Fact]
+    public async Task ThePublicConstructorMakesItsDirectory()
+    {
+        using var directory = new TempDirectory();
+        var options = new SingleVoterOptions
+        {
+            LogDirectory = Path.Combine(directory.Path, "log"),
+            Address = "here:1",
+            SegmentBytes = 64 * 1024,
+        };
+        var machine = new FakeMachine();
+        await using (var engine = new SingleVoterEngine(options, new FakeSnapshots(), static e => throw e))
+        {
+            await engine.StartAsync(machine, CancellationToken.None);
+            var batch = new TestBatch(7);
+            engine.Propose(batch);
+            Assert.Equal(ProposalStatus.Committed, (await batch.Outcome).Status);
+        }
+
+        var report = WalInspector.Inspect(options.LogDirectory, machine.Last);
+        Assert.True(report.Sound, string.Join('\n', report.Findings));
+        Assert.Equal(2UL, report.Last.Index);
+    }
+
+    [Theory]
+    [InlineData(true, Durability.High)]
+    [InlineData(false, Durability.High)]
+    [InlineData(true, Durability.Medium)]
+    [InlineData(false, Durability.Low)]
+    public async Task BatchesAreAppendedInTheOrderTheyWereOfferedAndCompletedAfterTheyWereApplied(
+        bool inline, Durability durability)
+    {
+        const int count = 3000;
+        var disk = new SimDisk();
+        var completed = 0;
+        var machine = new FakeMachine();
+        await using (var node = await new EngineHarness(
+            disk, machine, options => options with { ApplyInlineWhenIdle = inline, Durability = durability }).StartAsync())
+        {
+            var batches = new TestBatch[count];
+            for (var i = 0; i < count; i++)
+            {
+                var order = i;
+                batches[i] = new TestBatch((ulong)i)
+                {
+                    OnComplete = () =>
+                    {
+                        Assert.True(machine.Last.Index >= (ulong)order + 2);
+                        Assert.Equal(order, Interlocked.Increment(ref completed) - 1);
+                    },
+                };
+                node.Engine.Propose(batches[i]);
+            }
+
+            foreach (var batch in batches)
+            {
+                Assert.Equal(ProposalStatus.Committed, (await batch.Outcome.WaitAsync(EngineHarness.Patience)).Status);
+            }
+
+            Assert.Equal(Enumerable.Range(0, count).Select(i => (ulong)i), FakeMachine.Numbers(machine.Values));
+            Assert.Equal(count, node.Engine.Metrics.Proposals);
+            Assert.Equal(count + 1, node.Engine.Metrics.Entries);
+            Assert.False(node.Fatal.IsCompleted);
+        }
+
+        var again = new FakeMachine();
+        await using var second = await new EngineHarness(disk.AfterPowerLoss(new Random(1)), again).StartAsync();
+        Assert.Equal(Enumerable.Range(0, count).Select(i => (ulong)i), FakeMachine.Numbers(again.Values));
+    }
+
+    [Fact]
+    public async Task ManyProposersAreEachServedInTheirOwnOrder()
+    {
+        const int proposers = 8;
+        const int each = 400;
+        await using var node = await new EngineHarness(new SimDisk()).StartAsync();
+        await Task.WhenAll(Enumerable.Range(0, proposers).Select(proposer => Task.Run(async () =>
+        {
+            for (var i = 0; i < each; i++)
+            {
+                await node.CommitAsync((ulong)((proposer * 1000) + i));
+            }
+        })));
+        var values = FakeMachine.Numbers(node.Machine.Values);
+        Assert.Equal(proposers * each, values.Count);
+        for (var proposer = 0; proposer < proposers; proposer++)
+        {
+            var own = values.Where(value => value / 1000 == (ulong)proposer).ToList();
+            Assert.Equal(own.Order(), own);
+            Assert.Equal(each, own.Count);
+        }
+    }
+
+    [Fact]
+    public async Task ABatchMayBeAddedToUntilItIsSealedAndOthersMayBeOfferedMeanwhile()
+    {
+        await using var node = await new EngineHarness(new SimDisk()).StartAsync();
+        using var applying = new ManualResetEventSlim();
+        using var release = new ManualResetEventSlim();
+        node.Machine.OnApply = _ =>
+        {
+            applying.Set();
+            Assert.True(release.Wait(EngineHarness.Patience));
+        };
+        var first = new TestBatch(1);
+        node.Engine.Propose(first);
+        Assert.True(applying.Wait(EngineHarness.Patience));
+
+        // With the first one stuck in apply on the log's thread, this one is not sealed yet.
+        var inner = new TestBatch(3);
+        var second = new TestBatch(0) { OnSeal = () => node.Engine.Propose(inner) };
+        node.Engine.Propose(second);
+        second.Payload = BitConverter.GetBytes(2UL);
+        node.Machine.OnApply = null;
+        release.Set();
+        foreach (var batch in new[] { first, second, inner })
+        {
+            Assert.Equal(ProposalStatus.Committed, (await batch.Outcome.WaitAsync(EngineHarness.Patience)).Status);
+        }
+
+        Assert.Equal([1UL, 2, 3], FakeMachine.Numbers(node.Machine.Values));
+    }
+
+    [Fact]
+    public async Task AStuckMachineHoldsBackTheLogInsteadOfMemory()
+    {
+        var sealedBytes = 0L;
+        await using var node = await new EngineHarness(
+            new SimDisk(),
+            configure: options => options with { ApplyBytesMax = 10_000, FrameBytesMax = 2_000, ApplyInlineWhenIdle = false })
+            .StartAsync();
+        using var release = new ManualResetEventSlim();
+        node.Machine.OnApply = _ => release.Wait(EngineHarness.Patience);
+        var batches = Enumerable.Range(0, 200)
+            .Select(_ => new TestBatch(new byte[1000]) { OnSeal = () => Interlocked.Add(ref sealedBytes, 1000) })
+            .ToList();
+        batches.ForEach(node.Engine.Propose);
+        _ = SpinWait.SpinUntil(() => Interlocked.Read(ref sealedBytes) >= 10_000, EngineHarness.Patience);
+        var settled = Interlocked.Read(ref sealedBytes);
+        Assert.InRange(settled, 10_000, 16_000);
+        Assert.Equal(0, batches.Count(batch => batch.Outcome.IsCompleted));
+        release.Set();
+        foreach (var batch in batches)
+        {
+            Assert.Equal(ProposalStatus.Committed, (await batch.Outcome.WaitAsync(EngineHarness.Patience)).Status);
+        }
+    }
+
+    [Fact]
+    public async Task ABatchLargerThanEverythingIsOneEntry()
+    {
+        var disk = new SimDisk();
+        var large = new byte[1_500_000];
+        new Random(1).NextBytes(large);
+        await using (var node = await new EngineHarness(
+            disk, configure: options => options with { ApplyBytesMax = 1000, FrameBytesMax = 1000 }).StartAsync())
+        {
+            await node.CommitAsync(1);
+            Assert.Equal(ProposalStatus.Committed, (await node.ProposeAsync(new TestBatch(large))).Status);
+            await node.CommitAsync(2);
+        }
+
+        await using var again = await new EngineHarness(disk).StartAsync();
+        Assert.True(large.AsSpan().SequenceEqual(again.Machine.Values[1]));
+    }
+
+    [Fact]
+    public async Task AMachineThatRefusesWritesGetsNoEntry()
+    {
+        await using var node = await new EngineHarness(new SimDisk()).StartAsync();
+        await node.CommitAsync(1);
+        node.Machine.WriteRefusal = "the store is full";
+        var outcome = await node.ProposeAsync(new TestBatch(2));
+        Assert.Equal(new ProposalOutcome(ProposalStatus.Dropped, null, "the store is full"), outcome);
+        Assert.Equal("the store is full", node.Engine.Status.WriteRefusal);
+        node.Machine.WriteRefusal = null;
+        await node.CommitAsync(3);
+        Assert.Equal([1UL, 3], FakeMachine.Numbers(node.Machine.Values));
+        Assert.Equal(3UL, node.Engine.Status.LastLog.Index);
+    }
+
+    [Fact]
+    public async Task DisposeCompletesWhatWasProposedAndDropsWhatComesLater()
+    {
+        var disk = new SimDisk();
+        var node = await new EngineHarness(disk, configure: options => options with { Durability = Durability.Low }).StartAsync();
+        var batches = Enumerable.Range(0, 100).Select(i => new TestBatch((ulong)i)).ToList();
+        batches.ForEach(node.Engine.Propose);
+        await node.DisposeAsync().AsTask().WaitAsync(EngineHarness.Patience);
+        Assert.All(batches, batch => Assert.Equal(ProposalStatus.Committed, batch.Outcome.Result.Status));
+        var late = await node.ProposeAsync(new TestBatch(1));
+        Assert.Equal(ProposalStatus.Dropped, late.Status);
+        Assert.Equal("the node is shutting down", late.Reason);
+        Assert.Equal(RaftRole.Shutdown, node.Engine.Status.Role);
+        Assert.False((await node.Engine.ReadBarrierAsync(ReadLevel.Linearizable)).Ok);
+        await node.DisposeAsync();
+
+        // A clean stop syncs at every level.
+        await using var again = await new EngineHarness(disk.AfterPowerLoss(new Random(1))).StartAsync();
+        Assert.Equal(100, again.Machine.Values.Count);
+    }
+
+    [Fact]
+    public async Task AnEngineThatWasNeverStartedCanBeDisposed() =>
+        await new EngineHarness(new SimDisk()).DisposeAsync();
+
+    [Fact]
+    public async Task OnlyEntriesTheMachineHasNotAppliedAreReplayed()
+    {
+        var disk = new SimDisk();
+        EntryId durable = default;
+        await using (var node = await new EngineHarness(disk).StartAsync())
+        {
+            for (var i = 0UL; i < 100; i++)
+            {
+                await node.CommitAsync(i);
+                durable = i == 60 ? node.Machine.Last : durable;
+            }
+        }
+
+        await using var again = await new EngineHarness(disk, new FakeMachine(durable)).StartAsync();
+        Assert.Equal(Enumerable.Range(61, 39).Select(i => (ulong)i), FakeMachine.Numbers(again.Machine.Values));
+    }
+
+    [Theory]
+    [InlineData(1, 4, "the log has lost its end")]
+    [InlineData(9, 2, "not this store's log")]
+    public async Task AStoreThatTheLogDoesNotContinueIsRefused(ulong term, ulong index, string reason)
+    {
+        var disk = new SimDisk();
+        await using (var node = await new EngineHarness(disk).StartAsync())
+        {
+            await node.CommitAsync(1);
+            await node.CommitAsync(2);
+        }
+
+        var before = disk.Operations;
+        await using var again = new EngineHarness(disk, new FakeMachine(new EntryId(term, index)));
+        var error = await Assert.ThrowsAsync<LogCorruptException>(again.StartAsync);
+        Assert.Contains(reason, error.Message, StringComparison.Ordinal);
+        Assert.True(disk.Operations > before);
+        Assert.Empty(again.Machine.Values);
+    }
+
+    [Fact]
+    public async Task ALogThatIsGoneIsRefusedIfTheStoreHasSeenIt()
+    {
+        await using var node = new EngineHarness(new SimDisk(), new FakeMachine(new EntryId(1, 5)));
+        _ = await Assert.ThrowsAsync<LogCorruptException>(node.StartAsync);
+    }
+
+    [Fact]
+    public async Task TermsOnlyRiseAndEachStartBeginsItsOwn()
+    {
+        var disk = new SimDisk();
+        for (var start = 1UL; start <= 5; start++)
+        {
+            await using var node = await new EngineHarness(disk).StartAsync();
+            Assert.Equal(start, node.Engine.Status.Term);
+            Assert.Equal(new EntryId(start, start), node.Machine.Last);
+            disk = disk.AfterPowerLoss(new Random((int)start));
+        }
+    }
+
+    [Fact]
+    public async Task TheLogIsGivenUpAsFarAsTheMachineIsDurable()
+    {
+        var disk = new SimDisk();
+        await using var node = await new EngineHarness(
+            disk, wal: new WalOptions { SegmentBytes = 32 * 512, Background = false }).StartAsync();
+        for (var i = 0; i < 100; i++)
+        {
+            _ = await node.ProposeAsync(new TestBatch(new byte[1000]));
+        }
+
+        Assert.Equal(1UL, node.Engine.Status.FirstLogIndex);
+        var bytes = node.Engine.Status.LogBytes;
+        var shrunk = await node.Engine.ShrinkLogAsync();
+        Assert.True(shrunk.Ok, shrunk.Detail);
+        var status = node.Engine.Status;
+        Assert.InRange(status.FirstLogIndex, 80UL, 101UL);
+        Assert.True(status.LogBytes < bytes / 2);
+
+        // And by itself at each roll.
+        for (var i = 0; i < 100; i++)
+        {
+            node.Machine.Durable = node.Machine.Last;
+            _ = await node.ProposeAsync(new TestBatch(new byte[1000]));
+        }
+
+        Assert.InRange(node.Engine.Status.FirstLogIndex, 150UL, 201UL);
+    }
+
+    [Fact]
+    public async Task ASnapshotIsTakenOnRequest()
+    {
+        await using var node = await new EngineHarness(new SimDisk()).StartAsync();
+        await node.CommitAsync(1);
+        Assert.Equal(new AdminOutcome(true, "1-2"), await node.Engine.SnapshotNowAsync());
+        Assert.Equal(new EntryId(1, 2), node.Engine.Status.LastSnapshot);
+        node.Snapshots.Failure = new IOException("no room");
+        Assert.Equal(new AdminOutcome(false, "no room"), await node.Engine.SnapshotNowAsync());
+    }
+
+    [Fact]
+    public async Task WhatASingleNodeCannotDoItSays()
+    {
+        var node = new EngineHarness(new SimDisk());
+        Assert.False((await node.Engine.SnapshotNowAsync()).Ok);
+        var change = default(LeaderChange);
+        using var changed = new ManualResetEventSlim();
+        node.Engine.LeaderChanged += leader =>
+        {
+            change = leader;
+            changed.Set();
+        };
+        _ = await node.StartAsync();
+        Assert.True(changed.Wait(EngineHarness.Patience));
+        Assert.Equal(new LeaderChange(1, "127.0.0.1:4920", IsSelf: true), change);
+        Assert.False((await node.Engine.ChangeMembershipAsync(default)).Ok);
+        Assert.False((await node.Engine.TransferLeadershipAsync(null)).Ok);
+        Assert.Equal(EngineCapabilities.DurableAck, node.Engine.Capabilities);
+        var member = Assert.Single(node.Engine.Status.Members);
+        Assert.Equal(new RaftMember(1, "127.0.0.1:4920", true, RaftRole.Leader), member);
+        Assert.Equal("127.0.0.1:4920", node.Engine.Status.LeaderAddress);
+        await node.DisposeAsync();
+    }
+
+    [Fact]
+    public async Task AReadBarrierSeesEverythingAcknowledgedBefore()
+    {
+        await using var node = await new EngineHarness(new SimDisk()).StartAsync();
+        for (var i = 0UL; i < 50; i++)
+        {
+            await node.CommitAsync(i);
+            var barrier = await node.Engine.ReadBarrierAsync(ReadLevel.Linearizable);
+            Assert.True(barrier.Ok);
+            Assert.Equal(i + 2, barrier.AppliedIndex);
+        }
+    }
+
+    [Fact]
+    public async Task StartCanBeCancelledBetweenSpansOfReplay()
+    {
+        var disk = new SimDisk();
+        await using (var node = await new EngineHarness(disk).StartAsync())
+        {
+            await node.CommitAsync(1);
+        }
+
+        await using var again = new EngineHarness(disk);
+        _ = await Assert.ThrowsAnyAsync<OperationCanceledException>(
+            async () => await again.Engine.StartAsync(again.Machine, new CancellationToken(canceled: true)));
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task ACommitAllocatesNothingOnTheEnginesThreads(bool inline)
+    {
+        var machine = new MeasuringMachine();
+        var options = new SingleVoterOptions { LogDirectory = "unused", Address = "x", ApplyInlineWhenIdle = inline };
+        await using var engine = new SingleVoterEngine(
+            options, new FakeSnapshots(), static e => throw e, new NullDisk(), new WalOptions { SegmentBytes = 1 << 20 });
+        await engine.StartAsync(machine, CancellationToken.None);
+        using var batch = new ReusedBatch();
+        for (var i = 0; i < 1000; i++)
+        {
+            if (i == 200)
+            {
+                machine.Restart();
+                batch.Restart();
+            }
+
+            engine.Propose(batch);
+            batch.Wait();
+        }
+
+        Assert.Equal(0, machine.Allocated);
+        Assert.Equal(0, batch.Allocated);
+    }
+
+    /// <summary>What its calling thread allocates between the first and the last look at it.</summary>
+    private struct AllocationMeter
+    {
+        private long _first;
+
+        public long Allocated { get; private set; }
+
+        public void Look()
+        {
+            var now = GC.GetAllocatedBytesForCurrentThread();
+            _first = _first == 0 ? now : _first;
+            Allocated = now - _first;
+        }
+    }
+
+    private sealed class MeasuringMachine : IReplicatedStateMachine
+    {
+        private AllocationMeter _meter;
+
+        public long Allocated => _meter.Allocated;
+
+        public EntryId Durable => default;
+
+        public string? WriteRefusal => null;
+
+        public void Restart() => _meter = default;
+
+        public void Apply(ReadOnlySpan<CommittedEntry> entries) => _meter.Look();
+
+        public ISnapshotReader OpenSnapshot() => throw new NotSupportedException();
+
+        public ISnapshotWriter CreateRestore(SnapshotMeta meta, long resumeAt) => throw new NotSupportedException();
+
+        public void Checkpoint()
+        {
+        }
+    }
+
+    private sealed class ReusedBatch : ProposalBatch, IDisposable
+    {
+        private readonly byte[] _payload = new byte[200];
+        private readonly ManualResetEventSlim _done = new();
+        private AllocationMeter _meter;
+
+        public long Allocated => _meter.Allocated;
+
+        public void Restart() => _meter = default;
+
+        public void Wait()
+        {
+            Assert.True(_done.Wait(EngineHarness.Patience));
+            _done.Reset();
+        }
+
+        public override ReadOnlyMemory<byte> Seal()
+        {
+            _meter.Look();
+            return _payload;
+        }
+
+        public override void Complete(ProposalOutcome outcome) => _done.Set();
+
+        public void Dispose() => _done.Dispose();
     }
 }

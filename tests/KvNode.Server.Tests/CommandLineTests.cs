@@ -176,7 +176,7 @@ public sealed class CommandLineTests
     {
         var parse = Assert.IsType<Invocation.ParseSnapshot>(Parse("--parse-snapshot - --snapshot-format bitraft"));
         Assert.Equal("-", parse.File);
-        Assert.Equal(SnapshotOrigin.Bitraft, parse.Origin);
+        Assert.Equal(SnapshotDialect.Bitraft, parse.Dialect);
     }
 
     [Fact]

@@ -29,7 +29,7 @@ internal static class Wire
         return ([.. raw], ranges);
     }
 
-    /// <summary>One whole reply as JSON: arrays and sets as arrays, maps as objects, an error as a string with its <c>-</c>.</summary>
+    /// <summary>One whole reply as JSON: a set is an array, a map an object, an error a string with its <c>-</c>.</summary>
     public static JsonNode ToJson(string reply)
     {
         var at = 0;
@@ -94,7 +94,7 @@ internal sealed class CommandRunner(int protocol = 2)
 
     public FakeNode Node { get; } = new();
 
-    public FakeClient Client { get; } = new();
+    public FakeClient Client { get; init; } = new();
 
     public CommandTable Table { get; init; } = CommandTable.Default;
 

@@ -1,6 +1,9 @@
 using System.Net.Sockets;
 using KvNode.Raft;
+using KvNode.Raft.Snapshots;
 using KvNode.Server.Hosting;
+using KvNode.Storage;
+using KvNode.Storage.Snapshots;
 using Xunit;
 
 namespace KvNode.Server.Tests;
@@ -11,11 +14,16 @@ public sealed class FailureTests
     {
         { new LogCorruptException("x"), 65 },
         { new FileNotFoundException("x"), 66 },
-        { new DllNotFoundException("liblmdb.so.0"), 69 },
+        { new SnapshotFormatException("x"), 65 },
+        { new SnapshotInvalidException("x"), 65 },
+        { new DiskFormatException("x"), 65 },
+        { new DllNotFoundException("x"), 69 },
         { new TypeInitializationException("T", new DllNotFoundException("x")), 69 },
         { new InvalidOperationException("x"), 70 },
         { new SocketException((int)SocketError.HostNotFound), 71 },
         { new IOException("x"), 74 },
+        { new CannotCreateException("x", new IOException("y")), 73 },
+        { new DirectoryLockedException("x", 1), 75 },
         { new SocketException((int)SocketError.AddressAlreadyInUse), 75 },
         { new IOException("x", new SocketException((int)SocketError.AddressAlreadyInUse)), 75 },
         { new UnauthorizedAccessException("x"), 77 },
@@ -44,11 +52,25 @@ public sealed class FailureTests
         Assert.Equal("x", Failure.Of(new IOException("x")).Message);
     }
 
-    [Theory]
-    [InlineData("Unable to load shared library 'liblmdb.so.0' or one of its dependencies.", "liblmdb0")]
-    [InlineData("Unable to load shared library 'liblz4.so.1' or one of its dependencies.", "liblz4-1")]
-    public void MissingLibraryNamesItsPackage(string message, string package) =>
-        Assert.Contains($"apt-get install {package}", Failure.Of(new DllNotFoundException(message)).Message, StringComparison.Ordinal);
+    [Fact]
+    public void MissingLibraryNamesItsPackage()
+    {
+        var failure = Failure.Of(new NativeLibraryMissingException("liblmdb.so.0", "liblmdb0", detail: null));
+        Assert.Equal(ExitCodes.LibraryMissing, failure.ExitCode);
+        Assert.Contains("apt-get install liblmdb0", failure.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void AddressThatCannotBeListenedOnIsNamed()
+    {
+        var inUse = new IOException("Failed to bind", new SocketException((int)SocketError.AddressAlreadyInUse));
+        var failure = Failure.Of(new ListenException("127.0.0.1:4920", inUse));
+        Assert.Equal(ExitCodes.InUse, failure.ExitCode);
+        Assert.Equal("cannot listen on 127.0.0.1:4920: Address already in use", failure.Message);
+        Assert.Equal(
+            ExitCodes.NoPermission,
+            Failure.Of(new ListenException(":80", new SocketException((int)SocketError.AccessDenied))).ExitCode);
+    }
 
     [Fact]
     public void ExitCodesAreDistinctAndInOrder()

@@ -82,7 +82,7 @@ public sealed class LogSinkTests
     {
         var text = Written(LogFormat.Text, static logger => Log.ClientFailed(logger, new InvalidOperationException("why"), "x:1"));
         var lines = text.Split('\n', StringSplitOptions.RemoveEmptyEntries);
-        Assert.Contains(" error 3003 ", lines[0], StringComparison.Ordinal);
+        Assert.Contains(" error 3002 ", lines[0], StringComparison.Ordinal);
         Assert.Equal("    System.InvalidOperationException: why", lines[1]);
     }
 

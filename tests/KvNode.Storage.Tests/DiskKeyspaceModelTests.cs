@@ -5,7 +5,12 @@ namespace KvNode.Storage.Tests;
 /// <summary>The disk keyspace against a sorted dictionary: random work by seed, then every question both can answer.</summary>
 public sealed class DiskKeyspaceModelTests
 {
-    private static readonly DiskOptions Options = new() { MapBytes = 1L << 30, MapBytesFloor = 1L << 20 };
+    private static readonly DiskOptions Options = new()
+    {
+        MapBytes = 1L << 30,
+        MapBytesFloor = 1L << 20,
+        GrowWaitMax = TimeSpan.FromMilliseconds(20),
+    };
 
     [Theory]
     [InlineData(1)]

@@ -59,9 +59,11 @@ public sealed class DiskReaderTests
         using var disk = DiskKeyspace.Open(directory.Path, Options with { ReadersMax = 1 });
         for (var i = 0; i < 8; i++)
         {
-            var thread = new Thread(() => disk.ReturnReader(disk.RentReader()));
+            Exception? refused = null;
+            var thread = new Thread(() => refused = Record.Exception(() => disk.ReturnReader(disk.RentReader())));
             thread.Start();
             thread.Join();
+            Assert.Null(refused);
         }
 
         disk.ReturnReader(disk.RentReader());
@@ -113,6 +115,29 @@ public sealed class DiskReaderTests
                 Assert.True(first.MoveNext());
                 Assert.True(second.MovePrevious());
                 Assert.Equal((2000, 1), (first.Key.Length, second.Key.Length));
+            }
+
+            disk.ReturnReader(reader);
+        }
+    }
+
+    [Fact]
+    public void CursorUsedAgainShowsTheNewPicture()
+    {
+        using var directory = new DiskTestDirectory();
+        using var disk = DiskKeyspace.Open(directory.Path, Options);
+        var longKey = LayoutTests.Filled((byte)'l', 600);
+        for (byte round = 1; round < 5; round++)
+        {
+            Commit(disk, "k"u8, [0, round], round);
+            Commit(disk, longKey, [0, round], round);
+            var reader = disk.RentReader();
+            using (var cursor = reader.OpenCursor())
+            {
+                Assert.True(cursor.SeekAtOrAfter("k"u8));
+                Assert.Equal([0, round], cursor.Value.ToArray());
+                Assert.True(cursor.SeekAtOrAfter(longKey));
+                Assert.Equal([0, round], cursor.Value.ToArray());
             }
 
             disk.ReturnReader(reader);

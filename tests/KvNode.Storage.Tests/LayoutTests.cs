@@ -64,7 +64,6 @@ public sealed class LayoutTests
         Assert.Equal(511, Layout.LinkBytes);
         Assert.Equal(510, Layout.ShortKeyBytesMax);
         Assert.Equal(503, Layout.ChunkBytes);
-        Assert.Equal(502, Layout.RestBytesMax);
         Assert.Equal(8, Layout.BucketIdBytes);
         Assert.Equal(1ul, Layout.FirstBucketId);
         Assert.Equal(64, Layout.StateBytes);

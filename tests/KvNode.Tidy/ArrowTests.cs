@@ -105,7 +105,9 @@ public sealed partial class ArrowTests
         }
     }
 
-    /// <summary>Each type's folder; a name that two folders declare says nothing and is left out.</summary>
+    /// <summary>
+    /// Each type's folder. A name that two folders declare, or that is a member's name too, says nothing and is left out.
+    /// </summary>
     private static Dictionary<string, string> HomesOfTypes(string project, Dictionary<string, string> files)
     {
         var homes = new Dictionary<string, string>(StringComparer.Ordinal);
@@ -122,6 +124,8 @@ public sealed partial class ArrowTests
 
                 homes[name] = FolderOf(project, file);
             }
+
+            ambiguous.UnionWith(MemberDeclaration().Matches(code).Select(static match => match.Groups["name"].Value));
         }
 
         foreach (var name in ambiguous)
@@ -149,6 +153,13 @@ public sealed partial class ArrowTests
         @"^([a-z]+\s+)*((class|struct|interface|enum|record)\s+|delegate\s+[\w<>\[\]?.]+\s+)(?<name>[A-Z]\w*)",
         RegexOptions.Multiline | RegexOptions.ExplicitCapture)]
     private static partial Regex TypeDeclaration();
+
+    // A property or a method: a type, then the name. Constructors and creations have a word of the language before it.
+    [GeneratedRegex(
+        @"(?<![\w.])(?!(public|private|internal|protected|static|new|return|throw|await|is|as|in|case|class|struct|record|enum|interface)\b)" +
+        @"[\w<>\[\]?.,]+\s+(?<name>[A-Z]\w*)\s*(\{\s*(get|init|set)\b|=>|\()",
+        RegexOptions.ExplicitCapture)]
+    private static partial Regex MemberDeclaration();
 
     [GeneratedRegex(@"\b[A-Z]\w*\b")]
     private static partial Regex Word();

@@ -68,6 +68,9 @@ public sealed class SingleVoterEngine : IConsensusEngine
         }
     }
 
+    /// <summary>What the start cut off the log's end, and why; null when the log ended cleanly. After StartAsync.</summary>
+    public string? TornTail => Volatile.Read(ref _log)?.Image.TornTail;
+
     public NodeStatus Status
     {
         get
@@ -75,7 +78,8 @@ public sealed class SingleVoterEngine : IConsensusEngine
             var loop = _loop;
             var log = _log;
             var last = loop?.LastCommitted ?? default;
-            var role = _leading ? RaftRole.Leader : RaftRole.Shutdown;
+            var over = Volatile.Read(ref _disposed) + Volatile.Read(ref _failed) > 0;
+            var role = _leading ? RaftRole.Leader : over ? RaftRole.Shutdown : RaftRole.Follower;
             return new NodeStatus
             {
                 NodeId = _options.NodeId,
@@ -235,7 +239,7 @@ public sealed class SingleVoterEngine : IConsensusEngine
 
     private void Recover(IReplicatedStateMachine machine, CancellationToken cancellationToken)
     {
-        var disk = _disk ?? FileDisk.OpenOrCreate(Path.Combine(_options.LogDirectory, "wal"));
+        var disk = _disk ?? FileDisk.OpenOrCreate(WalFormat.Folder(_options.LogDirectory));
         var log = WriteAheadLog.Open(disk, _walOptions, BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(8)));
         Volatile.Write(ref _log, log);
         log.Replay(machine.Durable, entries =>

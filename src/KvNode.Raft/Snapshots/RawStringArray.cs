@@ -4,8 +4,8 @@ using System.Text;
 namespace KvNode.Raft.Snapshots;
 
 /// <summary>
-/// A MessagePack array of raw strings, as the original's <c>Peers</c> field holds it: the array and string heads of the old
-/// specification (fix, 16 and 32 bits). Reading also takes the later string and binary heads.
+/// A MessagePack array of raw strings, as the original's <c>Peers</c> field holds it: the array and string heads of the
+/// old specification (fix, 16 and 32 bits). Reading also takes the later string and binary heads.
 /// </summary>
 internal static class RawStringArray
 {
@@ -20,7 +20,8 @@ internal static class RawStringArray
     private const byte Array16 = 0xDC;
     private const byte Array32 = 0xDD;
 
-    private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+    private static readonly UTF8Encoding StrictUtf8 =
+        new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
     public static byte[] Encode(IReadOnlyList<string> values)
     {

@@ -6,11 +6,12 @@ namespace KvNode.Raft.Snapshots;
 /// The snapshots of one node: <c>&lt;root&gt;/&lt;term&gt;-&lt;index&gt;-&lt;ms&gt;/{state.bin,meta.json}</c>.
 /// </summary>
 /// <remarks>
-/// <para>A snapshot is written aside under its name plus <c>.tmp</c>, synced (both files, then their directory), renamed, and
-/// the rename synced. So a directory without <c>.tmp</c> is whole whenever the machine stops, and one with it is rubbish,
-/// which the constructor removes. Removal goes the same way back: renamed to <c>.tmp</c>, then deleted.</para>
-/// <para>All members may be called from any thread; saves wait for each other. Only one process at a time may own a root:
-/// the log directory's lock sees to that. <see cref="Verify"/> and <see cref="VerifyAll"/> change nothing.</para>
+/// <para>A snapshot is written aside under its name plus <c>.tmp</c>, synced (both files, then their directory),
+/// renamed, and the rename synced. So a directory without <c>.tmp</c> is whole whenever the machine stops, and one with
+/// it is rubbish, which the constructor removes. Removal goes the same way back: renamed to <c>.tmp</c>, then
+/// deleted.</para>
+/// <para>All members may be called from any thread; saves wait for each other. Only one process at a time may own a
+/// root: the log directory's lock sees to that. <see cref="Verify"/> and <see cref="VerifyAll"/> change nothing.</para>
 /// </remarks>
 public sealed class SnapshotDirectory
 {
@@ -22,8 +23,8 @@ public sealed class SnapshotDirectory
 
     private const int CopyBytes = 1024 * 1024;
 
-    /// <summary>Dirty pages beyond this are pushed to the disk while writing: one sync of gigabytes at the end would hold
-    /// up the log's syncs on the same disk.</summary>
+    /// <summary>Dirty pages beyond this are pushed to the disk while writing: one sync of gigabytes at the end would
+    /// hold up the log's syncs on the same disk.</summary>
     private const long UnsyncedBytesMax = 32 * 1024 * 1024;
 
     /// <summary>ENOSPC and EDQUOT, as .NET reports them.</summary>
@@ -37,7 +38,8 @@ public sealed class SnapshotDirectory
     // Times in names only go up, so that two snapshots of the same entry differ and sort by age.
     private long _lastUnixMs;
 
-    /// <summary>Opens the directory, makes it when missing, and removes what an interrupted save or removal left.</summary>
+    /// <summary>Opens the directory, makes it when missing, and removes what an interrupted save or removal
+    /// left.</summary>
     /// <param name="root">Usually <c>&lt;log-dir&gt;/snapshots</c>. Its parent must exist.</param>
     /// <param name="keep">Snapshots to keep, at least 1.</param>
     /// <exception cref="SyncFailedException">The new directory could not be made durable.</exception>
@@ -91,7 +93,8 @@ public sealed class SnapshotDirectory
 
     /// <summary>Writes a snapshot, durable when this returns, and removes those beyond the number to keep.</summary>
     /// <exception cref="SyncFailedException">A sync failed; nothing may be assumed about the disk any more.</exception>
-    /// <exception cref="IOException">The disk is full or refuses; nothing was left behind, and a later try may succeed.</exception>
+    /// <exception cref="IOException">The disk is full or refuses; nothing was left behind, and a later try may
+    /// succeed.</exception>
     public SnapshotInfo Save(ISnapshotReader reader)
     {
         ArgumentNullException.ThrowIfNull(reader);
@@ -134,7 +137,8 @@ public sealed class SnapshotDirectory
         var found = new List<(SnapshotId Id, SnapshotInfo Info)>();
         foreach (var name in Names(_root))
         {
-            if (SnapshotId.TryParse(name, out var id) && Examine(_root, name, content: false) is { Problem: null } check)
+            if (SnapshotId.TryParse(name, out var id)
+                && Examine(_root, name, content: false) is { Problem: null } check)
             {
                 found.Add((id, check.Info!));
             }
@@ -147,11 +151,12 @@ public sealed class SnapshotDirectory
     /// <summary>Where a snapshot's <c>state.bin</c> is.</summary>
     public string StatePath(string id) => Path.Combine(_root, id, StateFileName);
 
-    /// <summary>Reads one snapshot whole and compares everything that is recorded twice: name, meta.json, size, CRC.</summary>
+    /// <summary>Reads one snapshot whole and compares everything that is recorded twice: name, meta.json, size,
+    /// CRC.</summary>
     public static SnapshotCheck Verify(string root, string id) => Examine(root, id, content: true);
 
-    /// <summary><see cref="Verify"/> for each directory under the root, by name; leftovers of an interrupted save are passed
-    /// over, as the next start removes them. Empty when there is no such root.</summary>
+    /// <summary><see cref="Verify"/> for each directory under the root, by name; leftovers of an interrupted save are
+    /// passed over, as the next start removes them. Empty when there is no such root.</summary>
     public static IReadOnlyList<SnapshotCheck> VerifyAll(string root)
     {
         var checks = new List<SnapshotCheck>();
@@ -249,8 +254,8 @@ public sealed class SnapshotDirectory
     }
 
     /// <summary>
-    /// Removes complete snapshots of ours beyond the number to keep, never the one just made. What is damaged does not count
-    /// and stays for a person to see, and so do the original's.
+    /// Removes complete snapshots of ours beyond the number to keep, never the one just made. What is damaged does not
+    /// count and stays for a person to see, and so do the original's.
     /// </summary>
     private void RemoveOld(SnapshotId saved)
     {
@@ -336,7 +341,9 @@ public sealed class SnapshotDirectory
             position += count;
         }
 
-        return position == info.Size && Crc64.Finish(crc) == info.Crc ? null : $"{StateFileName} is damaged: its CRC is wrong";
+        return position == info.Size && Crc64.Finish(crc) == info.Crc
+            ? null
+            : $"{StateFileName} is damaged: its CRC is wrong";
     }
 
     private static SnapshotInfo ReadMeta(string path)

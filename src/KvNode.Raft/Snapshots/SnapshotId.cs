@@ -5,7 +5,8 @@ namespace KvNode.Raft.Snapshots;
 /// <summary>A snapshot's name: <c>term-index-milliseconds</c>, three decimal numbers without leading zeros.</summary>
 internal readonly record struct SnapshotId(EntryId Position, long UnixMs)
 {
-    /// <summary>Beyond this a time is a mistake (year 9999), and must not push later names beyond all numbers.</summary>
+    /// <summary>Beyond this a time is a mistake (year 9999), and must not push later names beyond all
+    /// numbers.</summary>
     private const long UnixMsMax = 253_402_300_799_999;
 
     public override string ToString() =>

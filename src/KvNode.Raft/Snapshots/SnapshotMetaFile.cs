@@ -9,12 +9,12 @@ namespace KvNode.Raft.Snapshots;
 /// A snapshot's <c>meta.json</c>: one line of JSON and a line feed. PERSISTED.
 /// </summary>
 /// <remarks>
-/// The first six fields are the original's, in its order and meaning: <c>ID</c>, <c>Index</c>, <c>Term</c>, <c>Peers</c>
-/// (base64 of a MessagePack array of raw strings), <c>Size</c>, <c>CRC</c> (base64 of the big-endian CRC-64/XZ of
-/// <c>state.bin</c> as stored). Then ours: <c>Format</c> (1), <c>Count</c>, <c>Members</c> (the peers again, readable) and
-/// last <c>MetaCRC</c>: the same kind of CRC, over all bytes of this file before the comma in front of its own name.
-/// A file without <c>Format</c> is read as the original's, which had no checksum of its own: exactly those six fields, in any
-/// order. Everything else is refused.
+/// The first six fields are the original's, in its order and meaning: <c>ID</c>, <c>Index</c>, <c>Term</c>,
+/// <c>Peers</c> (base64 of a MessagePack array of raw strings), <c>Size</c>, <c>CRC</c> (base64 of the big-endian
+/// CRC-64/XZ of <c>state.bin</c> as stored). Then ours: <c>Format</c> (1), <c>Count</c>, <c>Members</c> (the peers
+/// again, readable) and last <c>MetaCRC</c>: the same kind of CRC, over all bytes of this file before the comma in
+/// front of its own name. A file without <c>Format</c> is read as the original's, which had no checksum of its own:
+/// exactly those six fields, in any order. Everything else is refused.
 /// </remarks>
 internal static class SnapshotMetaFile
 {

@@ -196,7 +196,7 @@ internal sealed class SegmentPool : IDisposable
         {
             lock (_gate)
             {
-                while (!_stopping && _retired.Count == 0 && _wanted == 0)
+                while (!_stopping && (_fatal is not null || (_retired.Count == 0 && _wanted == 0)))
                 {
                     _ = Monitor.Wait(_gate);
                 }
@@ -214,6 +214,12 @@ internal sealed class SegmentPool : IDisposable
     /// <summary>Does all that was asked for; keeps the reason where it cannot.</summary>
     private void RunPending()
     {
+        if (Volatile.Read(ref _fatal) is not null)
+        {
+            // A segment that could not be removed stays, so those after it must stay too: no gaps.
+            return;
+        }
+
         try
         {
             while (TryNextRetired(out var id, out var bytes))
@@ -226,7 +232,7 @@ internal sealed class SegmentPool : IDisposable
                 MakeWanted(wanted);
             }
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (_worker is not null || e is IOException or UnauthorizedAccessException)
         {
             lock (_gate)
             {

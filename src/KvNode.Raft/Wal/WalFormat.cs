@@ -24,6 +24,9 @@ internal static class WalFormat
 
     public const int EndMarkBytes = sizeof(uint);
 
+    /// <summary>Where a node with this log directory keeps the segments.</summary>
+    public static string Folder(string logDirectory) => Path.Combine(logDirectory, "wal");
+
     public const string SegmentSuffix = ".wal";
 
     /// <summary>A file that once was a segment and waits to be filled with zeros again.</summary>

@@ -9,12 +9,16 @@ public sealed record WalReport(bool Sound, IReadOnlyList<string> Findings, Entry
 /// <summary>Checks the log of a stopped node. Changes nothing.</summary>
 public static class WalInspector
 {
+    /// <summary>Whether there is a log at all.</summary>
+    /// <param name="logDirectory">As given to the engine.</param>
+    public static bool HasLog(string logDirectory) => Directory.Exists(WalFormat.Folder(logDirectory));
+
     /// <param name="logDirectory">As given to the engine: the one that has <c>wal</c> in it.</param>
     /// <param name="applied">What the store says it has applied, to be compared; null if it is not known.</param>
     /// <exception cref="IOException">The files cannot be read, or there are none.</exception>
     public static WalReport Inspect(string logDirectory, EntryId? applied)
     {
-        var disk = FileDisk.OpenExisting(Path.Combine(logDirectory, "wal"));
+        var disk = FileDisk.OpenExisting(WalFormat.Folder(logDirectory));
         return Inspect(disk, applied);
     }
 

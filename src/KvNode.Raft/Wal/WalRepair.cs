@@ -49,15 +49,22 @@ internal static class WalRepair
         }
 
         image.Drafts.Clear();
-        for (var i = image.Spares.Count - 1; i >= 0; i--)
+        var kept = 0;
+        for (var i = 0; i < image.Spares.Count; i++)
         {
-            var name = WalFormat.SpareName(image.Spares[i]);
-            if (i >= options.SparesMax || LengthOf(disk, name) != options.SegmentBytes)
+            var id = image.Spares[i];
+            var name = WalFormat.SpareName(id);
+            if (kept < options.SparesMax && LengthOf(disk, name) == options.SegmentBytes)
+            {
+                image.Spares[kept++] = id;
+            }
+            else
             {
                 disk.Delete(name);
-                image.Spares.RemoveAt(i);
             }
         }
+
+        image.Spares.RemoveRange(kept, image.Spares.Count - kept);
     }
 
     private static long LengthOf(IDisk disk, string name)

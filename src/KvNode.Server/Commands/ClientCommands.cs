@@ -231,7 +231,8 @@ internal static class ClientCommands
         text.Append(CultureInfo.InvariantCulture, $"laddr={client.LocalAddress} fd={client.FileDescriptor} ");
         text.Append(CultureInfo.InvariantCulture, $"name={client.Name} age={age} idle={idle} flags={flags} ");
         text.Append("db=0 sub=0 psub=0 ssub=0 multi=-1 ");
-        text.Append(CultureInfo.InvariantCulture, $"qbuf={client.QueryBufferBytes} qbuf-free=0 argv-mem=0 multi-mem=0 ");
+        text.Append(CultureInfo.InvariantCulture, $"qbuf={client.QueryBufferBytes} qbuf-free=0 ");
+        text.Append("argv-mem=0 multi-mem=0 ");
         text.Append(CultureInfo.InvariantCulture, $"rbs=0 rbp=0 obl={client.OutputBufferBytes} oll=0 omem=0 ");
         text.Append(CultureInfo.InvariantCulture, $"tot-mem={client.QueryBufferBytes + client.OutputBufferBytes} ");
         text.Append(CultureInfo.InvariantCulture, $"events={events} cmd={client.LastCommand} user=default redir=-1 ");

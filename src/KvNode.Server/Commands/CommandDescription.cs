@@ -101,7 +101,9 @@ internal static class CommandDescription
         }
     }
 
-    /// <summary>The name and a map: summary, since, group, complexity, and where there are any, arguments and subcommands.</summary>
+    /// <summary>
+    /// The name and a map: summary, since, group, complexity, and where there are any, arguments and subcommands.
+    /// </summary>
     public static void WriteDocs(RespWriter reply, CommandSpec row)
     {
         var arguments = CommandSyntax.Parse(row.Syntax, row.Keys.First > 0);

@@ -57,7 +57,8 @@ internal static class CommandRules
         }
         catch (FormatException e)
         {
-            throw new ArgumentException($"command {row.Name} has a syntax that does not parse: {e.Message}", nameof(row), e);
+            throw new ArgumentException(
+                $"command {row.Name} has a syntax that does not parse: {e.Message}", nameof(row), e);
         }
 
         if (row.Subcommands.Length > 0)

@@ -21,7 +21,7 @@ internal enum CommandFlags
     Stale = 64,
     NoAuth = 128,
 
-    /// <summary>Walks a range of keys: its time depends on the number of keys. Ours; COMMAND INFO does not show it.</summary>
+    /// <summary>Walks a range of keys: its time depends on their number. Ours; COMMAND INFO does not show it.</summary>
     Slow = 256,
 
     /// <summary>
@@ -73,7 +73,7 @@ internal enum KeyAccess
     Variable = 256,
 }
 
-/// <summary>Where a command's keys stand: first, last (negative: from the end) and step, as COMMAND INFO says it.</summary>
+/// <summary>Where a command's keys stand: first, last (negative: from the end), step, as COMMAND INFO says it.</summary>
 internal readonly record struct KeySpec(int First, int Last, int Step)
 {
     public static KeySpec None => default;
@@ -284,8 +284,9 @@ internal sealed class StreamContext(byte[][] args, KeyspaceView store, RespWrite
     public RespWriter Reply { get; } = reply;
 
     /// <summary>
-    /// Hands what is in <see cref="Reply"/> to the client and waits while the client is behind. Call it every 64 KiB or
-    /// so. Throws <see cref="OperationCanceledException"/> when the client is gone or has been stuck for too long.
+    /// Hands what is in <see cref="Reply"/> to the client and waits while the client is behind; afterwards the reply is
+    /// empty. Call it every 64 KiB or so. Throws <see cref="OperationCanceledException"/> when the client is gone or has
+    /// been stuck for too long.
     /// </summary>
     public ValueTask DrainAsync() => drain();
 }

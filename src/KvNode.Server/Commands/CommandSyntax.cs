@@ -202,7 +202,8 @@ internal static class CommandSyntax
             // The repeated words are the last ones before the bracket; they must be whole items.
             var length = end - _at - 2;
             var first = starts.LastIndexOf(_at - length);
-            Require(first >= 0 && Repeats(_at - length, _at + 1, length), "'...' does not repeat what stands before it");
+            var repeats = first >= 0 && Repeats(_at - length, _at + 1, length);
+            Require(repeats, "'...' does not repeat what stands before it");
             var repeated = items.GetRange(first, items.Count - first);
             items.RemoveRange(first, repeated.Count);
             starts.RemoveRange(first + 1, repeated.Count - 1);

@@ -22,9 +22,17 @@ internal interface INodeControl
 
     IReadOnlyCollection<ClientInfo> Clients { get; }
 
-    /// <summary>Name and value of every setting CONFIG GET knows, in Redis's spelling where Redis has it.</summary>
+    /// <summary>
+    /// Name and value of every setting CONFIG GET knows, in Redis's spelling where Redis has it. <c>save</c> (empty: no
+    /// periodic snapshots) and <c>appendonly</c> (yes: there is always a log) are among them, because redis-cli and
+    /// redis-benchmark ask for them; INFO takes <c>port</c> and <c>maxclients</c> from here.
+    /// </summary>
     IReadOnlyList<KeyValuePair<string, string>> Settings { get; }
 
+    /// <summary>
+    /// Writes a backup. When the newest backup on disk already holds exactly the applied state, it succeeds with that
+    /// one's id and writes nothing: asking twice must not push an older backup out.
+    /// </summary>
     ValueTask<AdminOutcome> SnapshotAsync();
 
     ValueTask<AdminOutcome> ShrinkLogAsync();

@@ -7,8 +7,8 @@ using KvNode.Raft;
 namespace KvNode.Server.Commands;
 
 /// <summary>
-/// INFO's text. Field names are Redis's where Redis has the field and the meaning is the same; fields that would have to
-/// be invented are left out.
+/// INFO's text. Field names are Redis's where Redis has the field and the meaning is the same; fields that would have
+/// to be invented are left out.
 /// </summary>
 internal static class InfoReport
 {
@@ -136,7 +136,6 @@ internal static class InfoReport
         to.Add("aof_enabled", 1);
         to.Add("aof_last_write_status", status.WriteRefusal is null ? "ok" : "err");
         to.Add("aof_current_size", status.LogBytes);
-        to.Add("rdb_changes_since_last_save", (long)(status.AppliedIndex - Math.Min(status.LastSnapshot.Index, status.AppliedIndex)));
         to.Add("write_refusal", status.WriteRefusal ?? "");
         to.Add("wal_durable_index", status.DurableIndex);
         to.Add("wal_bytes_written", metrics.LogBytesWritten);
@@ -192,8 +191,6 @@ internal static class InfoReport
             to.Add("slave_read_only", 1);
             to.Add("connected_slaves", 0);
         }
-
-        to.Add("master_repl_offset", status.CommitIndex);
     }
 
     private static void Processor(Fields to, INodeControl node)
@@ -227,7 +224,8 @@ internal static class InfoReport
         foreach (var member in status.Members)
         {
             var role = member.Role is { } known ? NameOf(known) : "unknown";
-            to.Add($"raft_member{number++}", $"id={member.Id},addr={member.Address},voter={(member.Voter ? 1 : 0)},role={role}");
+            var voter = member.Voter ? 1 : 0;
+            to.Add($"raft_member{number++}", $"id={member.Id},addr={member.Address},voter={voter},role={role}");
         }
     }
 
@@ -257,8 +255,8 @@ internal static class InfoReport
 
         var microseconds = Interlocked.Read(ref row.Stats.Ticks) * 1_000_000.0 / Stopwatch.Frequency;
         var each = microseconds / Math.Max(1, calls);
-        to.Add($"cmdstat_{row.DisplayName}", string.Create(CultureInfo.InvariantCulture,
-            $"calls={calls},usec={microseconds:F0},usec_per_call={each:F2},rejected_calls={rejected},failed_calls={failed}"));
+        var times = string.Create(CultureInfo.InvariantCulture, $"usec={microseconds:F0},usec_per_call={each:F2}");
+        to.Add($"cmdstat_{row.DisplayName}", $"calls={calls},{times},rejected_calls={rejected},failed_calls={failed}");
     }
 
     private static void Cluster(Fields to, INodeControl node)
@@ -303,6 +301,26 @@ internal static class InfoReport
         _ => "shutdown",
     };
 
+    /// <summary><c>1536</c> as <c>1.50K</c>, the way Redis writes it.</summary>
+    internal static string Human(long bytes)
+    {
+        ReadOnlySpan<char> units = "KMGT";
+        if (bytes < 1024)
+        {
+            return string.Create(CultureInfo.InvariantCulture, $"{bytes}B");
+        }
+
+        var value = bytes / 1024.0;
+        var unit = 0;
+        while (value >= 1024 && unit < units.Length - 1)
+        {
+            value /= 1024;
+            unit++;
+        }
+
+        return string.Create(CultureInfo.InvariantCulture, $"{value:F2}{units[unit]}");
+    }
+
     private sealed record Section(string Name, bool InDefault, Action<Fields, INodeControl> Write);
 
     /// <summary>Writes <c>name:value</c> lines.</summary>
@@ -326,25 +344,6 @@ internal static class InfoReport
         {
             Add(name, bytes);
             Add($"{name}_human", Human(bytes));
-        }
-
-        private static string Human(long bytes)
-        {
-            ReadOnlySpan<char> units = "KMGT";
-            if (bytes < 1024)
-            {
-                return string.Create(CultureInfo.InvariantCulture, $"{bytes}B");
-            }
-
-            var value = bytes / 1024.0;
-            var unit = 0;
-            while (value >= 1024 && unit < units.Length - 1)
-            {
-                value /= 1024;
-                unit++;
-            }
-
-            return string.Create(CultureInfo.InvariantCulture, $"{value:F2}{units[unit]}");
         }
     }
 }

@@ -8,7 +8,7 @@ internal sealed class KeyBatch(int keysMax, int bytesMax)
 
     public int Count => _ends.Count;
 
-    /// <summary>At one of its limits; it takes one more all the same, since a single key may be over the bytes.</summary>
+    /// <summary>At one of its limits; it takes one more all the same, as one key may be over the bytes.</summary>
     public bool IsFull => Count >= keysMax || Length >= bytesMax;
 
     /// <summary>The key added last; empty when there is none. Until the next <see cref="Add"/>.</summary>

@@ -18,7 +18,8 @@ internal static class KeyCommands
             Tips = ["request_policy:multi_shard", "response_policy:agg_sum"],
         },
         new WriteCommand("DELIF", -3, KeySpec.From(2), CommandFlags.None, "generic",
-            "Deletes those of the keys whose string value contains the needle; an empty needle is in every value.", DeleteIf)
+            "Deletes those of the keys whose string value contains the needle; an empty needle is in every value.",
+            DeleteIf)
         {
             Syntax = "needle key [key ...]",
             Complexity = "O(N) where N is the number of bytes in the values looked through.",
@@ -35,7 +36,8 @@ internal static class KeyCommands
             KeyAccess = KeyAccess.ReadOnly,
             Tips = ["request_policy:multi_shard", "response_policy:agg_sum"],
         },
-        new ReadCommand("TYPE", 2, KeySpec.At(1), CommandFlags.Fast, "generic", "Returns the type of a key's value.", Type)
+        new ReadCommand("TYPE", 2, KeySpec.At(1), CommandFlags.Fast, "generic",
+            "Returns the type of a key's value.", Type)
         {
             Syntax = "key",
             Acl = AclCategories.Keyspace,
@@ -90,19 +92,15 @@ internal static class KeyCommands
 
     private static void Exists(ref ReadContext cx)
     {
+        var existing = 0;
         for (var i = 1; i < cx.Args.Count; i++)
         {
-            if (cx.Store.Exists(cx.Args[i]))
-            {
-                cx.Hits++;
-            }
-            else
-            {
-                cx.Misses++;
-            }
+            existing += cx.Store.Exists(cx.Args[i]) ? 1 : 0;
         }
 
-        cx.Reply.Integer(cx.Hits);
+        cx.Hits += existing;
+        cx.Misses += cx.Args.Count - 1 - existing;
+        cx.Reply.Integer(existing);
     }
 
     private static void Type(ref ReadContext cx)

@@ -17,9 +17,9 @@ internal enum ScanStep
 }
 
 /// <summary>
-/// The walk behind KEYS. RESP wants the number of elements first, so it goes over the range twice: once to count, once to
-/// answer, over the same view. What fits <see cref="GatherBytesMax"/> is kept on the first pass, so a small answer needs
-/// no second one, and a large one starts where the kept part ends.
+/// The walk behind KEYS. RESP wants the number of elements first, so it goes over the range twice: once to count, once
+/// to answer, over the same view. What fits <see cref="GatherBytesMax"/> is kept on the first pass, so a small answer
+/// needs no second one, and a large one starts where the kept part ends.
 /// </summary>
 /// <remarks>
 /// One thread at a time, in stretches of <see cref="VisitsMax"/> keys, so that the caller can hand the thread back in
@@ -49,6 +49,7 @@ internal sealed class KeyScan : IDisposable
     private byte[]? _resumeAt;
     private long _keptKeys;
     private long _left;
+    private int _visits;
 
     public KeyScan(KeyspaceView view, byte[] pattern, byte[]? pivot, KeysRequest request, int protocol)
     {
@@ -78,16 +79,16 @@ internal sealed class KeyScan : IDisposable
     /// <summary>The first pass, one stretch: counts, and keeps what is small enough.</summary>
     public ScanStep Count()
     {
-        if (Matched == _request.Limit || !TryOpen())
+        while (Matched < _request.Limit && TryOpen())
         {
-            return ScanStep.End;
-        }
-
-        for (var visits = 0; visits < VisitsMax; visits++)
-        {
-            if (Matched == _request.Limit || !_cursor!.MoveNext())
+            if (IsStretchOver())
             {
-                return ScanStep.End;
+                return ScanStep.Pause;
+            }
+
+            if (!_cursor!.MoveNext())
+            {
+                break;
             }
 
             if (Matches())
@@ -97,7 +98,7 @@ internal sealed class KeyScan : IDisposable
             }
         }
 
-        return ScanStep.Pause;
+        return ScanStep.End;
     }
 
     /// <summary>Writes the head and what the first pass kept. The first pass is over.</summary>
@@ -112,30 +113,29 @@ internal sealed class KeyScan : IDisposable
 
     /// <summary>The second pass, one stretch: writes the keys that the first one did not keep.</summary>
     /// <exception cref="InvalidOperationException">The view holds fewer keys than it counted.</exception>
-    public ScanStep Answer(RespWriter reply, ref int visits)
+    public ScanStep Answer(RespWriter reply)
     {
         while (_left > 0)
         {
-            if (!TryOpen() || !_cursor!.MoveNext())
-            {
-                throw new InvalidOperationException($"the keyspace counted {Matched} keys and holds {_left} less");
-            }
-
-            visits++;
-            if (Matches())
-            {
-                Write(reply, _request.WithValues, _cursor.Key, _cursor.Value, _cursor.Tag);
-                _left--;
-            }
-
             if (reply.Length >= DrainBytes)
             {
                 return ScanStep.Full;
             }
 
-            if (visits >= VisitsMax)
+            if (IsStretchOver())
             {
                 return ScanStep.Pause;
+            }
+
+            if (!TryOpen() || !_cursor!.MoveNext())
+            {
+                throw new InvalidOperationException($"the keyspace counted {Matched} keys and has {_left} less");
+            }
+
+            if (Matches())
+            {
+                Write(reply, _request.WithValues, _cursor.Key, _cursor.Value, _cursor.Tag);
+                _left--;
             }
         }
 
@@ -179,6 +179,19 @@ internal sealed class KeyScan : IDisposable
         {
             reply.Null();
         }
+    }
+
+    /// <summary>Counts the visit about to be made; true, and counts anew, when it belongs to the next stretch.</summary>
+    private bool IsStretchOver()
+    {
+        if (_visits == VisitsMax)
+        {
+            _visits = 0;
+            return true;
+        }
+
+        _visits++;
+        return false;
     }
 
     private bool Matches() => _matchesAll || KeyPattern.Matches(_pattern, _cursor!.Key);

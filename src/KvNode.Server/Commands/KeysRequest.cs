@@ -8,7 +8,7 @@ namespace KvNode.Server.Commands;
 /// What a KEYS command asks for. Fed word by word, because the words live in a span before the command is admitted and
 /// in copies while it runs.
 /// </summary>
-/// <remarks><c>pattern *( PIVOT key / LIMIT n / DESC / WITHVALUES )</c>, in any case and order; the last one wins.</remarks>
+/// <remarks><c>*( PIVOT key / LIMIT n / DESC / WITHVALUES )</c>, in any case and order; the last one wins.</remarks>
 internal struct KeysRequest
 {
     private Operand _awaited;
@@ -52,7 +52,8 @@ internal struct KeysRequest
     /// The part of the pattern's range on the far side of the pivot, which is left out in both directions.
     /// False when nothing can be there.
     /// </summary>
-    public static bool TryNarrow(KeyRange whole, ReadOnlySpan<byte> pivot, bool hasPivot, bool descending, out KeyRange range)
+    public static bool TryNarrow(
+        KeyRange whole, ReadOnlySpan<byte> pivot, bool hasPivot, bool descending, out KeyRange range)
     {
         var start = whole.Start;
         var end = whole.End;

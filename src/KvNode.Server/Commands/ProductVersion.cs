@@ -5,7 +5,7 @@ internal static class ProductVersion
 {
     /// <summary>
     /// The Redis whose commands, replies and error texts this server follows. Clients choose what they dare to send by
-    /// it, so HELLO and INFO's <c>redis_version</c> say this; INFO's <c>kvnode_version</c> says the truth about the program.
+    /// it, so HELLO and INFO's <c>redis_version</c> say this; INFO's <c>kvnode_version</c> is the program's own.
     /// </summary>
     public const string Redis = "7.0.15";
 

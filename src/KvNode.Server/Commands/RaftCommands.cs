@@ -9,6 +9,7 @@ namespace KvNode.Server.Commands;
 internal static class RaftCommands
 {
     private const CommandFlags Anytime = CommandFlags.NoScript | CommandFlags.Loading | CommandFlags.Stale;
+    private const CommandFlags Recovered = CommandFlags.NoScript | CommandFlags.Stale;
 
     public static CommandSpec[] Table { get; } =
     [
@@ -34,13 +35,13 @@ internal static class RaftCommands
             Since = "0.1.0",
             Complexity = "O(N) where N is the number of members.",
         },
-        new AdminCommand("RAFTSNAPSHOT", 1, Anytime, "raft",
+        new AdminCommand("RAFTSNAPSHOT", 1, Recovered, "raft",
             "Writes a backup of this node's state to its snapshot directory.", SnapshotAsync)
         {
             Since = "0.1.0",
             Complexity = "O(N) where N is the number of keys.",
         },
-        new AdminCommand("RAFTSHRINKLOG", 1, Anytime, "raft",
+        new AdminCommand("RAFTSHRINKLOG", 1, Recovered, "raft",
             "Makes the applied state durable and drops the log it covers.", ShrinkLogAsync)
         {
             Since = "0.1.0",

@@ -76,17 +76,14 @@ internal static class ScanCommands
         }
 
         scan.BeginAnswer(cx.Reply);
-        var visits = 0;
-        while (scan.Answer(cx.Reply, ref visits) is var step and not ScanStep.End)
+        while (scan.Answer(cx.Reply) is var step and not ScanStep.End)
         {
             if (step == ScanStep.Full)
             {
                 await cx.DrainAsync();
             }
-
-            if (visits >= KeyScan.VisitsMax)
+            else
             {
-                visits = 0;
                 await Task.Yield();
             }
         }

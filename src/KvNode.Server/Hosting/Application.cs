@@ -22,6 +22,15 @@ internal static class Application
         {
             case Invocation.RunNode run:
                 return await KvNodeHost.RunAsync(run.Options);
+            case Invocation.ParseSnapshot parse:
+                using (var input = Console.OpenStandardInput())
+                using (var output = Console.OpenStandardOutput())
+                {
+                    return ParseSnapshot.RunFile(parse.File, input, output, Console.Error, parse.Dialect);
+                }
+
+            case Invocation.Check check:
+                return CheckTool.Run(check.DataDirectory, check.LogDirectory, Console.Out);
             case Invocation.Say say:
                 await Console.Out.WriteAsync(say.Text);
                 return ExitCodes.Ok;

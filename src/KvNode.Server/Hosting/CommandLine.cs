@@ -1,22 +1,9 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
-using System.Reflection;
 using KvNode.Raft;
+using KvNode.Server.Commands;
 
 namespace KvNode.Server.Hosting;
-
-/// <summary>Whose snapshot <c>--parse-snapshot</c> is given.</summary>
-internal enum SnapshotOrigin
-{
-    /// <summary>Found out from the content; a gzip file is taken for the original kvnode's.</summary>
-    Auto,
-
-    /// <summary>KvNode's own, or the original kvnode's: its keys begin with a <c>k</c> that is dropped.</summary>
-    KvNode,
-
-    /// <summary>bitraft's: keys as they are.</summary>
-    Bitraft,
-}
 
 /// <summary>What the person asked the program to do.</summary>
 internal abstract record Invocation
@@ -24,7 +11,7 @@ internal abstract record Invocation
     public sealed record RunNode(NodeOptions Options) : Invocation;
 
     /// <param name="File">A path, or <c>-</c> for standard input.</param>
-    public sealed record ParseSnapshot(string File, SnapshotOrigin Origin) : Invocation;
+    public sealed record ParseSnapshot(string File, SnapshotDialect Dialect) : Invocation;
 
     /// <param name="LogDirectory">Equal to the data directory unless set.</param>
     public sealed record Check(string DataDirectory, string LogDirectory) : Invocation;
@@ -64,7 +51,7 @@ internal sealed class CommandLine
     private readonly Setting<LogLevel> _logLevel;
     private readonly Setting<LogFormat> _logFormat;
     private readonly Setting<string> _parseSnapshot;
-    private readonly Setting<SnapshotOrigin> _snapshotFormat;
+    private readonly Setting<SnapshotDialect> _snapshotFormat;
 
     private readonly Option<bool> _help = new("--help", "-h", "-?");
     private readonly Option<bool> _version = new("--version");
@@ -117,7 +104,7 @@ internal sealed class CommandLine
             "Form of the log lines on standard error.", ValueParsers.Format);
         _parseSnapshot = Add<string>("--parse-snapshot", "FILE", "",
             "Write a snapshot's `state.bin` (`-`: standard input) as SET commands to standard output.", ValueParsers.Text);
-        _snapshotFormat = Add<SnapshotOrigin>("--snapshot-format", "auto|kvnode|bitraft", "auto",
+        _snapshotFormat = Add<SnapshotDialect>("--snapshot-format", "auto|kvnode|bitraft", "auto",
             "Whose snapshot it is, where the content does not say.", ValueParsers.Snapshot);
 
         _logDirectory.Recursive = true;
@@ -133,8 +120,7 @@ internal sealed class CommandLine
     public IReadOnlyList<ISetting> Settings => _settings;
 
     /// <summary>The program's name and version, as <c>--version</c> prints it.</summary>
-    public static string VersionText { get; } = "kvnode " +
-        (typeof(CommandLine).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "?");
+    public static string VersionText { get; } = "kvnode " + ProductVersion.KvNode;
 
     public Invocation Parse(string[] arguments)
     {

@@ -1,5 +1,9 @@
 using System.Net.Sockets;
 using KvNode.Raft;
+using KvNode.Raft.Snapshots;
+using KvNode.Storage;
+using KvNode.Storage.Lmdb;
+using KvNode.Storage.Snapshots;
 using Microsoft.AspNetCore.Connections;
 
 namespace KvNode.Server.Hosting;
@@ -15,7 +19,14 @@ internal sealed record Failure(int ExitCode, string Message)
     public static Failure Of(Exception exception) => exception switch
     {
         _ when IsSyncFailure(exception) => new(ExitCodes.SyncFailed, exception.Message),
-        DllNotFoundException => new(ExitCodes.LibraryMissing, MissingLibrary(exception.Message)),
+        NativeLibraryMissingException => new(ExitCodes.LibraryMissing, exception.Message),
+        DllNotFoundException => new(ExitCodes.LibraryMissing, exception.Message),
+        DirectoryLockedException => new(ExitCodes.InUse, exception.Message),
+        ListenException { InnerException: { } cause } => Of(cause) with { Message = exception.Message },
+        CannotCreateException => new(ExitCodes.CannotCreate, exception.Message),
+        LmdbException { IsPermission: true } => new(ExitCodes.NoPermission, exception.Message),
+        LmdbException { IsDamage: true } or DiskFormatException => new(ExitCodes.BadData, exception.Message),
+        SnapshotFormatException or SnapshotInvalidException => new(ExitCodes.BadData, exception.Message),
         LogCorruptException or InvalidDataException => new(ExitCodes.BadData, exception.Message),
         FileNotFoundException or DirectoryNotFoundException => new(ExitCodes.NoInput, exception.Message),
         UnauthorizedAccessException => new(ExitCodes.NoPermission, exception.Message),
@@ -33,16 +44,12 @@ internal sealed record Failure(int ExitCode, string Message)
     /// <summary>Raft and Storage each carry the type, internal, from one source (neither references the other), so the
     /// name is what the two have in common.</summary>
     private static bool IsSyncFailure(Exception exception) => exception.GetType().Name == "SyncFailedException";
-
-    private static string MissingLibrary(string message)
-    {
-        if (message.Contains("liblmdb", StringComparison.Ordinal))
-        {
-            return "liblmdb.so.0 is missing: install the Debian package liblmdb0 (apt-get install liblmdb0)";
-        }
-
-        return message.Contains("liblz4", StringComparison.Ordinal)
-            ? "liblz4.so.1 is missing: install the Debian package liblz4-1 (apt-get install liblz4-1)"
-            : message;
-    }
 }
+
+/// <summary>The address could not be listened on.</summary>
+internal sealed class ListenException(string address, Exception cause)
+    : IOException($"cannot listen on {address}: {cause.GetBaseException().Message}", cause);
+
+/// <summary>A directory the node needs could not be made.</summary>
+internal sealed class CannotCreateException(string directory, Exception cause)
+    : IOException($"cannot make the directory '{directory}': {cause.Message}", cause);

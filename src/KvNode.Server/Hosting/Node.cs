@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Net.Sockets;
 using KvNode.Raft.SingleVoter;
 using KvNode.Server.Commands;
 using KvNode.Server.Replication;
@@ -25,6 +26,7 @@ internal sealed class Node : IAsyncDisposable
     private readonly Timer _watch;
     private Listener? _listener;
     private string? _refusal;
+    private long _rejectedLogged;
 
     private Node(NodeOptions options, ILogger log)
     {
@@ -32,7 +34,7 @@ internal sealed class Node : IAsyncDisposable
         _log = log;
         _clients = new ClientList(_stats, TimeSpan.FromSeconds(options.IdleSeconds));
         var fatal = new FatalExit();
-        _logLock = options.LogDirectory == options.DataDirectory ? null : DirectoryLock.Acquire(options.LogDirectory);
+        _logLock = NodeOptions.IsSameDirectory(options.LogDirectory, options.DataDirectory) ? null : DirectoryLock.Acquire(options.LogDirectory);
         _store = Store.Open(options.DataDirectory, new StoreOptions
         {
             WriteBufferBytes = options.WriteBufferBytes,
@@ -59,6 +61,7 @@ internal sealed class Node : IAsyncDisposable
     {
         Log.Starting(log, CommandLine.VersionText, Environment.ProcessId);
         Log.Directories(log, Path.GetFullPath(options.DataDirectory), Path.GetFullPath(options.LogDirectory));
+        options.CreateDirectories();
         var node = new Node(options, log);
         try
         {
@@ -92,6 +95,11 @@ internal sealed class Node : IAsyncDisposable
         var began = Stopwatch.GetTimestamp();
         var durable = _store.DurableIndex;
         await _engine.StartAsync(_machine, CancellationToken.None);
+        if (_engine.TornTail is { } torn)
+        {
+            Log.TornTail(_log, torn);
+        }
+
         var store = _store.Status;
         Log.Recovered(
             _log,
@@ -129,16 +137,31 @@ internal sealed class Node : IAsyncDisposable
                 _options.Consistency,
                 allowed,
                 TimeSpan.FromSeconds(_options.KeepAliveSeconds)));
-        _listener = await Listener.StartAsync(
-            await _options.Listen.ResolveAsync(), new RespConnection(services, _clients, _log), _clients);
+        try
+        {
+            _listener = await Listener.StartAsync(
+                await _options.Listen.ResolveAsync(), new RespConnection(services, _clients, _log), _clients);
+        }
+        catch (Exception e) when (e is IOException or SocketException)
+        {
+            throw new ListenException(_options.Listen.ToString(), e);
+        }
+
         Log.Listening(_log, _listener.Address);
         _ = _watch.Change(TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(1));
     }
 
-    // Once a second: clients that are idle or stuck, and whether writes are being refused.
+    // Once a second: clients that are idle or stuck, those turned away, and whether writes are being refused.
     private void Watch()
     {
         _clients.Sweep();
+        var rejected = Interlocked.Read(ref _stats.ConnectionsRejected);
+        if (rejected > _rejectedLogged)
+        {
+            Log.ConnectionsRefused(_log, rejected - _rejectedLogged, _clients.Count);
+            _rejectedLogged = rejected;
+        }
+
         var refusal = _engine.Status.WriteRefusal;
         if (refusal == _refusal)
         {

@@ -63,6 +63,27 @@ internal sealed record NodeOptions
     /// <summary><c>--log-format</c>.</summary>
     public required LogFormat LogFormat { get; init; }
 
+    /// <summary>Whether two paths name one directory, however they are written; symbolic links aside.</summary>
+    public static bool IsSameDirectory(string one, string other) =>
+        Path.TrimEndingDirectorySeparator(Path.GetFullPath(one)) == Path.TrimEndingDirectorySeparator(Path.GetFullPath(other));
+
+    /// <summary>Makes the directories that are missing.</summary>
+    /// <exception cref="CannotCreateException">One cannot be made.</exception>
+    public void CreateDirectories()
+    {
+        foreach (var directory in (ReadOnlySpan<string>)[DataDirectory, LogDirectory])
+        {
+            try
+            {
+                _ = Directory.CreateDirectory(directory);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                throw new CannotCreateException(directory, e);
+            }
+        }
+    }
+
     /// <summary>What is wrong between the settings, in words for the person who chose them; null when all is well.</summary>
     public string? Problem()
     {

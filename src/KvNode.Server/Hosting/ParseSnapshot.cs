@@ -7,7 +7,8 @@ namespace KvNode.Server.Hosting;
 /// <summary>How to read a gzip snapshot; KvNode's own files are always recognised by their content.</summary>
 internal enum SnapshotDialect
 {
-    /// <summary>By content: kvnode when every key begins with <c>k</c> and they are in order, otherwise bitraft.</summary>
+    /// <summary>By content: kvnode when every key begins with <c>k</c> and they are in order, otherwise
+    /// bitraft.</summary>
     Auto,
 
     /// <summary>Keys carry a leading <c>k</c>, which is taken off. A key without it is an error.</summary>
@@ -22,11 +23,11 @@ internal enum SnapshotDialect
 /// </summary>
 /// <remarks>
 /// <para>Reads KvNode's <c>state.bin</c> (an LZ4 frame) and those of the original kvnode and of bitraft (gzip).</para>
-/// <para>Nothing is written before the whole input has been read once and verified, checksums and end included: so a damaged
-/// file gives no output at all, not the part before the damage. For that the input is read twice; one that cannot be read
-/// again (a pipe) is copied, still compressed, to an unnamed file in the temporary directory (TMPDIR) first. Memory is
-/// constant. Should the second reading fail (the file changed meanwhile), the output is cut inside a command, which
-/// redis-cli reports as an error.</para>
+/// <para>Nothing is written before the whole input has been read once and verified, checksums and end included: so a
+/// damaged file gives no output at all, not the part before the damage. For that the input is read twice; one that
+/// cannot be read again (a pipe) is copied, still compressed, to an unnamed file in the temporary directory (TMPDIR)
+/// first. Memory is constant. Should the second reading fail (the file changed meanwhile), the output is cut inside a
+/// command, which redis-cli reports as an error.</para>
 /// <para>A bitraft file whose keys all begin with <c>k</c> cannot be told from a kvnode file. Such a file is taken as
 /// kvnode's, with a note on the error stream that names the way to say otherwise.</para>
 /// </remarks>
@@ -52,7 +53,11 @@ internal static class ParseSnapshot
     /// <summary>Reads the file, or standard input for <c>-</c>. Returns the process's exit code.</summary>
     /// <param name="error">Gets one line when something is wrong or worth saying.</param>
     public static int RunFile(
-        string path, Stream standardInput, Stream output, TextWriter error, SnapshotDialect dialect = SnapshotDialect.Auto)
+        string path,
+        Stream standardInput,
+        Stream output,
+        TextWriter error,
+        SnapshotDialect dialect = SnapshotDialect.Auto)
     {
         if (path == "-")
         {
@@ -77,7 +82,8 @@ internal static class ParseSnapshot
 
     /// <summary>Writes the input's records as commands. Returns the process's exit code.</summary>
     /// <param name="input">Read from where it stands to its end; stays the caller's.</param>
-    /// <param name="output">Gets commands only, and none unless the input is whole. Flushed, stays the caller's.</param>
+    /// <param name="output">Gets commands only, and none unless the input is whole. Flushed, stays the
+    /// caller's.</param>
     /// <param name="error">Gets one line when something is wrong or worth saying.</param>
     public static int Run(
         Stream input, Stream output, TextWriter error, SnapshotDialect dialect = SnapshotDialect.Auto)
@@ -176,7 +182,8 @@ internal static class ParseSnapshot
         if (strip && prefixed != count)
         {
             throw new SnapshotFormatException(
-                $"{count - prefixed} of {count} keys do not begin with 'k': not a kvnode file (bitraft's has no such prefix)");
+                $"{count - prefixed} of {count} keys do not begin with 'k': not a kvnode file "
+                + "(bitraft's has no such prefix)");
         }
 
         if (longest > StoreLimits.KeyBytesMax + (strip ? 1 : 0))
@@ -206,7 +213,8 @@ internal static class ParseSnapshot
         {
             // It was whole a moment ago. What went out must not pass for the whole.
             writer.CutInsideCommand();
-            throw new SnapshotFormatException($"the file changed while it was read; the output is incomplete: {e.Message}", e);
+            throw new SnapshotFormatException(
+                $"the file changed while it was read; the output is incomplete: {e.Message}", e);
         }
 
         writer.Flush();

@@ -13,10 +13,13 @@ internal sealed class SnapshotFolder : ISnapshotStore
 
     public SnapshotFolder(NodeOptions options, ILogger log)
     {
-        _directory = new SnapshotDirectory(Path.Combine(options.LogDirectory, "snapshots"), options.SnapshotsKeep);
+        _directory = new SnapshotDirectory(Root(options.LogDirectory), options.SnapshotsKeep);
         _log = log;
         Latest = _directory.List() is [var newest, ..] ? newest.Position : default;
     }
+
+    /// <summary>Where a node with this log directory keeps its snapshots.</summary>
+    public static string Root(string logDirectory) => Path.Combine(logDirectory, "snapshots");
 
     public EntryId Latest { get; private set; }
 

@@ -72,11 +72,11 @@ internal static class ValueParsers
     public static string? Format(string text, out LogFormat value) =>
         OneOf(text, out value, [("text", LogFormat.Text), ("json", LogFormat.Json)]);
 
-    public static string? Snapshot(string text, out SnapshotOrigin value) =>
+    public static string? Snapshot(string text, out SnapshotDialect value) =>
         OneOf(
             text,
             out value,
-            [("auto", SnapshotOrigin.Auto), ("kvnode", SnapshotOrigin.KvNode), ("bitraft", SnapshotOrigin.Bitraft)]);
+            [("auto", SnapshotDialect.Auto), ("kvnode", SnapshotDialect.KvNode), ("bitraft", SnapshotDialect.Bitraft)]);
 
     /// <summary>The size in the largest unit that divides it, as it would be typed.</summary>
     public static string SizeText(long bytes) => bytes switch

@@ -1,7 +1,6 @@
 using System.Buffers;
 using KvNode.Raft;
 using KvNode.Server.Resp;
-using KvNode.Server.Sessions;
 
 namespace KvNode.Server.Replication;
 
@@ -45,7 +44,7 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
     public ReadOnlySpan<Run> Runs => _runs.AsSpan(0, _runCount);
 
     /// <summary>Adds a write to the entry. Under the proposer's lock.</summary>
-    public void AddWrite(RespSession session, ReadOnlySpan<byte> raw)
+    public void AddWrite(IReplySink sink, ReadOnlySpan<byte> raw)
     {
         if (_payloadLength == 0)
         {
@@ -55,14 +54,14 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
 
         Append(ref _payload, ref _payloadLength, raw);
         Writes++;
-        AddOperation(session, read: false);
+        AddOperation(sink, read: false);
     }
 
     /// <summary>Adds a read to run after the writes added so far. Under the proposer's lock.</summary>
-    public void AddRead(RespSession session, ReadOnlySpan<byte> raw)
+    public void AddRead(IReplySink sink, ReadOnlySpan<byte> raw)
     {
         Append(ref _reads, ref _readsLength, raw);
-        AddOperation(session, read: true);
+        AddOperation(sink, read: true);
     }
 
     public override ReadOnlyMemory<byte> Seal() => owner.Seal(this);
@@ -95,7 +94,7 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
         for (var i = 0; i < _runCount; i++)
         {
             ref var run = ref _runs[i];
-            run.Session.Deliver(Replies.Written[start..run.ReplyEnd], run.Operations);
+            run.Sink.Deliver(Replies.Written[start..run.ReplyEnd], run.Operations);
             start = run.ReplyEnd;
         }
 
@@ -145,7 +144,7 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
         length += bytes.Length;
     }
 
-    private void AddOperation(RespSession session, bool read)
+    private void AddOperation(IReplySink sink, bool read)
     {
         if (_operations == _isRead.Length)
         {
@@ -153,7 +152,7 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
         }
 
         _isRead[_operations++] = read;
-        if (_runCount > 0 && ReferenceEquals(_runs[_runCount - 1].Session, session))
+        if (_runCount > 0 && ReferenceEquals(_runs[_runCount - 1].Sink, sink))
         {
             _runs[_runCount - 1].Operations++;
             return;
@@ -164,13 +163,13 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
             Array.Resize(ref _runs, _runCount * 2);
         }
 
-        _runs[_runCount++] = new Run { Session = session, Operations = 1 };
+        _runs[_runCount++] = new Run { Sink = sink, Operations = 1 };
     }
 
     /// <summary>Consecutive operations of one connection.</summary>
     internal struct Run
     {
-        public RespSession Session;
+        public IReplySink Sink;
         public int Operations;
 
         /// <summary>End of the run's replies in <see cref="Replies"/>.</summary>

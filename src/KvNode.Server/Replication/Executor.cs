@@ -69,7 +69,7 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
         var operation = 0;
         for (var r = 0; r < batch.Runs.Length; r++)
         {
-            batch.Replies.Protocol = batch.Runs[r].Session.Protocol;
+            batch.Replies.Protocol = batch.Runs[r].Sink.Protocol;
             for (var i = 0; i < batch.Runs[r].Operations; i++)
             {
                 if (batch.IsRead(operation++))
@@ -122,8 +122,8 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
         var operation = 0;
         for (var r = 0; r < batch.Runs.Length; r++)
         {
-            var session = batch.Runs[r].Session;
-            replies.Protocol = session.Protocol;
+            var sink = batch.Runs[r].Sink;
+            replies.Protocol = sink.Protocol;
             var start = replies.Length;
             for (var i = 0; i < batch.Runs[r].Operations; i++)
             {
@@ -136,7 +136,7 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
                     // The client asked for more in one pipeline than it may have waiting; it is cut off, and its
                     // further reads are not worth running.
                     SkipRead(ref reads);
-                    session.CutOff("output buffer limit reached");
+                    sink.CutOff("output buffer limit reached");
                 }
                 else
                 {

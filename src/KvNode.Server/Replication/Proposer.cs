@@ -1,5 +1,4 @@
 using KvNode.Raft;
-using KvNode.Server.Sessions;
 
 namespace KvNode.Server.Replication;
 
@@ -33,19 +32,19 @@ internal sealed class Proposer(IConsensusEngine engine, Executor executor, TimeP
     public void EndTurn() => _lock.Exit();
 
     /// <summary>Adds a write. Within a turn.</summary>
-    public void AddWrite(RespSession session, ReadOnlySpan<byte> raw)
+    public void AddWrite(IReplySink sink, ReadOnlySpan<byte> raw)
     {
         var batch = _open;
         var fits = batch is { Sealed: false } &&
             (batch.PayloadBytes < Limits.EntryBytesSoft && raw.Length < Limits.EntryBytesSoft);
         if (fits)
         {
-            batch!.AddWrite(session, raw);
+            batch!.AddWrite(sink, raw);
         }
         else
         {
             batch = _pool.Count > 0 ? _pool.Pop() : new CommandBatch(this);
-            batch.AddWrite(session, raw);
+            batch.AddWrite(sink, raw);
             _open = batch;
             engine.Propose(batch);
         }
@@ -58,14 +57,14 @@ internal sealed class Proposer(IConsensusEngine engine, Executor executor, TimeP
     /// reads alone would be no log entry. Within a turn.
     /// </summary>
     /// <returns>False when the connection must wait for its writes instead.</returns>
-    public bool TryAddRead(RespSession session, ReadOnlySpan<byte> raw)
+    public bool TryAddRead(IReplySink sink, ReadOnlySpan<byte> raw)
     {
         if (_open is not { Sealed: false } batch || batch.HeldBytes > 4 * Limits.EntryBytesSoft)
         {
             return false;
         }
 
-        batch.AddRead(session, raw);
+        batch.AddRead(sink, raw);
         Interlocked.Add(ref _bytesInFlight, raw.Length);
         return true;
     }

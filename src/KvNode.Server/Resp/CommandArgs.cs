@@ -26,4 +26,7 @@ internal readonly ref struct CommandArgs(ReadOnlySpan<byte> raw, ReadOnlySpan<Ar
             return Raw.Slice(range.Offset, range.Length);
         }
     }
+
+    /// <summary>Reads argument <paramref name="index"/> as Redis reads integers; see <see cref="RespNumber"/>.</summary>
+    public bool TryGetInt64(int index, out long value) => RespNumber.TryParse(this[index], out value);
 }

@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.Buffers.Text;
 
 namespace KvNode.Server.Resp;
 
@@ -236,26 +235,12 @@ internal sealed partial class CommandReader
         return found >= 0 && taken == found + 1 + after ? Line.Whole : Line.Partial;
     }
 
-    /// <summary>
-    /// The number of the whole line in the buffer, in the one form Redis accepts: no plus, no blank, no leading zero.
-    /// </summary>
+    /// <summary>The number of the whole line in the buffer.</summary>
     private bool TryParseLine(out long number)
     {
         var line = _buffer.AsSpan(_lineStart, _length - _lineStart);
-        var text = line[1..^2];
         number = 0;
-        if (line[^1] != '\n' || text.IsEmpty)
-        {
-            return false;
-        }
-
-        var digits = text[0] == '-' ? text[1..] : text;
-        if (digits.IsEmpty || digits[0] is < (byte)'0' or > (byte)'9' || (digits[0] == '0' && text.Length > 1))
-        {
-            return false;
-        }
-
-        return Utf8Parser.TryParse(text, out number, out var parsed) && parsed == text.Length;
+        return line[^1] == '\n' && RespNumber.TryParse(line[1..^2], out number);
     }
 
     /// <summary>From here to its end the command goes by without being kept.</summary>

@@ -3,7 +3,7 @@ using System.Buffers.Binary;
 
 namespace KvNode.Server.Resp;
 
-/// <summary>What <see cref="CommandReader.TryRead"/> found.</summary>
+/// <summary>What a <see cref="CommandReader"/> found.</summary>
 internal enum ReadStatus
 {
     /// <summary>A whole command.</summary>
@@ -102,16 +102,22 @@ internal sealed partial class CommandReader(RespLimits limits) : IDisposable
     /// <summary>Bytes kept of a command that is not whole yet.</summary>
     public int BufferedBytes => _step > Step.Delivered ? _length : 0;
 
+    /// <summary>Capacity of the buffers held at this moment; 0 while no command is half read.</summary>
+    public int HeldBytes => _buffer.Length + _ranges.HeldBytes;
+
     /// <summary>
-    /// Takes the next command off <paramref name="input"/>. What was taken is sliced off; after NeedMore call again when
-    /// there is more (the rest of the input, if any, in front of it).
+    /// Takes the next command off one contiguous piece of input: the quickest way, for a caller that walks the segments
+    /// itself. Call again with what follows <paramref name="taken"/>; NeedMore has taken all of it.
     /// </summary>
     /// <param name="args">With <see cref="ReadStatus.Command"/>: valid until the next call, and no longer than the
     /// input's memory.</param>
-    public ReadStatus TryRead(ref ReadOnlySequence<byte> input, out CommandArgs args)
+    public ReadStatus TryRead(ReadOnlySpan<byte> input, out int taken, out CommandArgs args)
     {
+        taken = 0;
+        args = default;
         while (true)
         {
+            var rest = input[taken..];
             if (_step <= Step.Delivered)
             {
                 if (_step == Step.Delivered)
@@ -119,33 +125,71 @@ internal sealed partial class CommandReader(RespLimits limits) : IDisposable
                     ForgetDelivered();
                 }
 
-                var segment = input.FirstSpan;
-                var taken = ParseInPlace(segment);
-                if (taken > 0)
+                var length = ParseInPlace(rest);
+                if (length > 0)
                 {
-                    args = new CommandArgs(segment[..taken], _ranges.Items);
-                    input = input.Slice(taken);
+                    taken += length;
+                    args = new CommandArgs(rest[..length], _ranges.Items);
                     return ReadStatus.Command;
                 }
             }
 
-            var status = Gather(ref input);
-            if (status == ReadStatus.NeedMore)
+            if (_step == Step.Failed)
             {
-                if (!input.IsEmpty)
-                {
-                    // An empty command went by; the next one may lie whole in this segment.
-                    continue;
-                }
+                return ReadStatus.ProtocolError;
+            }
 
+            if (rest.IsEmpty)
+            {
                 if (_step == Step.Start)
                 {
                     ReleaseBuffers();
                 }
+
+                return ReadStatus.NeedMore;
             }
 
-            args = status == ReadStatus.Command ? new CommandArgs(_buffer.AsSpan(0, _length), _ranges.Items) : default;
-            return status;
+            // NeedMore with input left: an empty command went by, and the next one may lie whole in this piece.
+            var status = Advance(rest, out var used);
+            taken += used;
+            if (status != ReadStatus.NeedMore)
+            {
+                if (status == ReadStatus.Command)
+                {
+                    args = new CommandArgs(_buffer.AsSpan(0, _length), _ranges.Items);
+                }
+
+                return status;
+            }
+        }
+    }
+
+    /// <summary>
+    /// Takes the next command off <paramref name="input"/>: what was taken is sliced off, with NeedMore all of it.
+    /// </summary>
+    /// <param name="args">With <see cref="ReadStatus.Command"/>: valid until the next call, and no longer than the
+    /// input's memory.</param>
+    public ReadStatus TryRead(ref ReadOnlySequence<byte> input, out CommandArgs args)
+    {
+        while (true)
+        {
+            var segment = input.FirstSpan;
+            var status = TryRead(segment, out var taken, out args);
+            if (taken < segment.Length || input.IsSingleSegment)
+            {
+                input = input.Slice(taken);
+            }
+            else
+            {
+                var next = input.Start;
+                input.TryGet(ref next, out _);
+                input = input.Slice(next);
+            }
+
+            if (status != ReadStatus.NeedMore || input.IsEmpty)
+            {
+                return status;
+            }
         }
     }
 
@@ -174,42 +218,6 @@ internal sealed partial class CommandReader(RespLimits limits) : IDisposable
 
         var end = ReadArguments(input, at, _ranges.Resize(count), _valueBytesMax);
         return end <= _commandBytesMax ? end : 0;
-    }
-
-    /// <summary>Feeds the input to the state machine, one segment at a time.</summary>
-    /// <returns>NeedMore with input left over after a command without words (<c>*0</c>, an empty line).</returns>
-    private ReadStatus Gather(ref ReadOnlySequence<byte> input)
-    {
-        if (_step == Step.Failed)
-        {
-            return ReadStatus.ProtocolError;
-        }
-
-        while (!input.IsEmpty)
-        {
-            var segment = input.FirstSpan;
-            if (segment.IsEmpty)
-            {
-                input = WithoutFirstSegment(input);
-                continue;
-            }
-
-            var status = Advance(segment, out var taken);
-            input = input.Slice(taken);
-            if (status != ReadStatus.NeedMore || _step == Step.Start)
-            {
-                return status;
-            }
-        }
-
-        return ReadStatus.NeedMore;
-    }
-
-    private static ReadOnlySequence<byte> WithoutFirstSegment(ReadOnlySequence<byte> input)
-    {
-        var next = input.Start;
-        input.TryGet(ref next, out _);
-        return input.Slice(next);
     }
 
     private void ForgetDelivered()

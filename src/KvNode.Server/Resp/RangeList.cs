@@ -23,6 +23,9 @@ internal struct RangeList
 
     public int Count { get; private set; }
 
+    /// <summary>Size of the rented array, in bytes.</summary>
+    public readonly int HeldBytes => (_many?.Length ?? 0) * Unsafe.SizeOf<ArgRange>();
+
     [UnscopedRef]
     public Span<ArgRange> Items => (_many is null ? _few : _many.AsSpan())[..Count];
 

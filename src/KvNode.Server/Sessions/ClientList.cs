@@ -9,6 +9,7 @@ internal sealed class ClientList(ServerStats stats, TimeSpan idleTimeout)
     private readonly ConcurrentDictionary<long, RespSession> _sessions = new();
     private long _lastId;
     private int _count;
+    private volatile bool _stopping;
 
     public int Count => Volatile.Read(ref _count);
 
@@ -34,6 +35,11 @@ internal sealed class ClientList(ServerStats stats, TimeSpan idleTimeout)
     {
         _sessions[session.Info.Id] = session;
         Interlocked.Increment(ref _count);
+        if (_stopping)
+        {
+            // It came in between the decision to stop and the end of listening.
+            session.Stop();
+        }
     }
 
     public void Remove(RespSession session)
@@ -47,6 +53,7 @@ internal sealed class ClientList(ServerStats stats, TimeSpan idleTimeout)
     /// <summary>Ends every session after the replies it is owed.</summary>
     public void StopAll()
     {
+        _stopping = true;
         foreach (var (_, session) in _sessions)
         {
             session.Stop();

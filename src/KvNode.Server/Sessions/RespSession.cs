@@ -2,6 +2,7 @@ using System.Buffers;
 using System.IO.Pipelines;
 using KvNode.Raft;
 using KvNode.Server.Commands;
+using KvNode.Server.Replication;
 using KvNode.Server.Resp;
 
 namespace KvNode.Server.Sessions;
@@ -16,7 +17,7 @@ namespace KvNode.Server.Sessions;
 /// <para>Only the session's own loop makes operations outstanding, and it sends replies only while there are none; the
 /// apply thread sends only while there are some. So replies cannot overtake each other.</para>
 /// </remarks>
-internal sealed partial class RespSession : IClientControl, IDisposable
+internal sealed partial class RespSession : IClientControl, IReplySink, IDisposable
 {
     [ThreadStatic]
     private static RespWriter? t_reply;

@@ -36,4 +36,4 @@ internal readonly record struct DiskStatistics
 }
 
 /// <summary>The directory holds something this program must not touch: another program's data or an unknown format.</summary>
-internal sealed class DiskFormatException(string message) : IOException(message);
+public sealed class DiskFormatException(string message) : IOException(message);

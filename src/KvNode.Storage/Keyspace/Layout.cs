@@ -39,9 +39,6 @@ internal static class Layout
     /// <summary>Key bytes a link in a bucket consumes.</summary>
     public const int ChunkBytes = LinkBytes - BucketIdBytes;
 
-    /// <summary>Longest rest that ends in a bucket.</summary>
-    public const int RestBytesMax = ChunkBytes - 1;
-
     /// <summary>Id of the first bucket; 0 is never one.</summary>
     public const ulong FirstBucketId = 1;
 

@@ -14,6 +14,8 @@ namespace KvNode.Storage;
 /// </remarks>
 public sealed partial class Store : IDisposable
 {
+    private const string DiskFolder = "lmdb";
+
     private readonly StoreOptions _options;
     private readonly DirectoryLock _lock;
     private readonly DiskKeyspace _disk;
@@ -38,13 +40,18 @@ public sealed partial class Store : IDisposable
     private long _publishedVersion;
     private PublishedState _published;
 
+    /// <summary>Reads every record of a stopped store. The caller holds the directory's <see cref="DirectoryLock"/>.</summary>
+    /// <param name="directory">As given to <see cref="Open"/>.</param>
+    /// <exception cref="NativeLibraryMissingException">No liblmdb.</exception>
+    public static DiskVerifyReport Verify(string directory) => DiskVerifier.Verify(Path.Combine(directory, DiskFolder));
+
     public static Store Open(string directory, StoreOptions options)
     {
         NativeLibraries.Require();
         var directoryLock = DirectoryLock.Acquire(directory);
         try
         {
-            var disk = DiskKeyspace.Open(Path.Combine(directory, "lmdb"), new DiskOptions { MapBytes = options.MapBytes });
+            var disk = DiskKeyspace.Open(Path.Combine(directory, DiskFolder), new DiskOptions { MapBytes = options.MapBytes });
             return new Store(options, directoryLock, disk);
         }
         catch

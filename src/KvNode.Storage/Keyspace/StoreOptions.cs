@@ -9,8 +9,12 @@ public sealed record StoreOptions
     /// </summary>
     public long WriteBufferBytes { get; init; } = 128L * 1024 * 1024;
 
-    /// <summary>A buffer that is not full is flushed this long after its first write.</summary>
-    public TimeSpan FlushInterval { get; init; } = TimeSpan.FromSeconds(5);
+    /// <summary>
+    /// A buffer that is not full is flushed after this long. Nothing is at stake but memory and the time to replay the
+    /// log: durability is the log's. A small buffer flushed often costs far more, for each flush of scattered keys
+    /// rewrites about a page per key.
+    /// </summary>
+    public TimeSpan FlushInterval { get; init; } = TimeSpan.FromSeconds(30);
 
     /// <summary>How long to wait after a flush that found the disk full before it is tried again.</summary>
     public TimeSpan RetryInterval { get; init; } = TimeSpan.FromMilliseconds(500);

@@ -9,7 +9,7 @@ namespace KvNode.Storage.Lmdb;
 /// What a caller does: <see cref="MapFullException"/>: grow the map, repeat. <see cref="DiskFullException"/>: keep the
 /// data, repeat later. Anything else: stop the node; the data is as it was at the last successful commit.
 /// </remarks>
-internal class LmdbException(int code, string operation, string meaning)
+public class LmdbException(int code, string operation, string meaning)
     : IOException($"LMDB: {operation}: {meaning} (code {code})")
 {
     private const int NoSuchFile = 2;
@@ -21,8 +21,15 @@ internal class LmdbException(int code, string operation, string meaning)
     /// <summary>A negative MDB_* code or a positive errno.</summary>
     public int Code { get; } = code;
 
+    /// <summary>The files are damaged or are not LMDB's; waiting and trying again does not help.</summary>
+    public bool IsDamage => Code is LmdbNative.MDB_PAGE_NOTFOUND or LmdbNative.MDB_CORRUPTED
+        or LmdbNative.MDB_VERSION_MISMATCH or LmdbNative.MDB_INVALID;
+
+    /// <summary>The system does not let this user.</summary>
+    public bool IsPermission => Code == AccessDenied;
+
     /// <summary>What a return code means for us, in words for the person who reads the log.</summary>
-    public static string Describe(int code) => code switch
+    internal static string Describe(int code) => code switch
     {
         LmdbNative.MDB_PAGE_NOTFOUND or LmdbNative.MDB_CORRUPTED => "the data file is damaged: restore a snapshot",
         LmdbNative.MDB_PANIC => "an earlier commit failed while writing its meta page; restart the node",
@@ -41,9 +48,9 @@ internal class LmdbException(int code, string operation, string meaning)
     };
 
     [DoesNotReturn]
-    public static void Throw(int code, string operation) => throw Create(code, operation);
+    internal static void Throw(int code, string operation) => throw Create(code, operation);
 
-    public static void ThrowIfError(int code, string operation)
+    internal static void ThrowIfError(int code, string operation)
     {
         if (code != LmdbNative.MDB_SUCCESS)
         {

@@ -14,10 +14,6 @@ internal unsafe struct LmdbValue
         Data = data;
         Size = (nuint)size;
     }
-
-    /// <summary>The bytes as LMDB holds them: inside the map for what was read, valid until the transaction ends or, in
-    /// the write transaction, until its next change.</summary>
-    public readonly ReadOnlySpan<byte> Span => new(Data, checked((int)Size));
 }
 
 /// <summary>LMDB's <c>MDB_envinfo</c>.</summary>
@@ -48,7 +44,6 @@ internal struct LmdbStatistics
 internal enum LmdbCursorOperation
 {
     First = 0,
-    GetCurrent = 4,
     Last = 6,
     Next = 8,
     Previous = 12,

@@ -3,8 +3,8 @@ using System.Buffers.Binary;
 namespace KvNode.Storage.Snapshots;
 
 /// <summary>
-/// Takes a <see cref="SnapshotInput"/> apart: small reads out of one buffer, a position for messages, and the CRC-32C of
-/// everything taken so far. One thread at a time; owns the input.
+/// Takes a <see cref="SnapshotInput"/> apart: small reads out of one buffer, a position for messages, and the CRC-32C
+/// of everything taken so far. One thread at a time; owns the input.
 /// </summary>
 internal sealed class BufferedInput(SnapshotInput input) : IDisposable
 {

@@ -3,7 +3,8 @@ using System.Numerics;
 
 namespace KvNode.Storage.Snapshots;
 
-/// <summary>CRC-32C (Castagnoli), as in RFC 3720: reflected, all ones in and out. In hardware where there is any.</summary>
+/// <summary>CRC-32C (Castagnoli), as in RFC 3720: reflected, all ones in and out. In hardware where there is
+/// any.</summary>
 internal static class Crc32C
 {
     public const uint Start = 0xFFFF_FFFF;
@@ -30,7 +31,8 @@ internal static class Crc32C
 }
 
 /// <summary>
-/// CRC-32 as in RFC 1952 (gzip): polynomial EDB88320 reflected, all ones in and out. Eight bytes a step by eight tables.
+/// CRC-32 as in RFC 1952 (gzip): polynomial EDB88320 reflected, all ones in and out. Eight bytes a step by eight
+/// tables.
 /// </summary>
 internal static class Crc32
 {

@@ -7,10 +7,10 @@ namespace KvNode.Storage.Snapshots;
 /// The content of a stream that must be exactly one gzip member (RFC 1952), as Go's writer makes it.
 /// </summary>
 /// <remarks>
-/// .NET's <see cref="GZipStream"/> ends quietly where a file is cut short in some places, ignores bytes after the member
-/// and joins several members. So it is used for the deflate data only; the member's header, checksum, length and end are
-/// checked here. To know where the deflate data ended although the inflater reads ahead, the last bytes of the file are
-/// handed to it one at a time (<see cref="TailStream"/>). One thread at a time. The stream stays the caller's.
+/// .NET's <see cref="GZipStream"/> ends quietly where a file is cut short in some places, ignores bytes after the
+/// member and joins several members. So it is used for the deflate data only; the member's header, checksum, length and
+/// end are checked here. To know where the deflate data ended although the inflater reads ahead, the last bytes of the
+/// file are handed to it one at a time (<see cref="TailStream"/>). One thread at a time. The stream stays the caller's.
 /// </remarks>
 internal sealed class GzipMemberReader : SnapshotInput
 {
@@ -146,8 +146,8 @@ internal sealed class GzipMemberReader : SnapshotInput
     }
 
     /// <summary>
-    /// A file read in chunks, but its last bytes one at a time: a reader that stops near the end of the file has then taken
-    /// not a byte more than it needed.
+    /// A file read in chunks, but its last bytes one at a time: a reader that stops near the end of the file has then
+    /// taken not a byte more than it needed.
     /// </summary>
     private sealed class TailStream(Stream source) : Stream
     {

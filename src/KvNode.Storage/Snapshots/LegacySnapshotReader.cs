@@ -8,9 +8,9 @@ namespace KvNode.Storage.Snapshots;
 /// Values in pieces; constant memory (about 0.5 MiB) whatever the file claims.
 /// </summary>
 /// <remarks>
-/// Keys are handed out as stored: kvnode put a <c>k</c> in front of every key, bitraft did not, and nothing else in the file
-/// tells the two apart. Nothing may be trusted before <see cref="MoveNext"/> has returned false. One thread at a time. The
-/// stream stays the caller's.
+/// Keys are handed out as stored: kvnode put a <c>k</c> in front of every key, bitraft did not, and nothing else in the
+/// file tells the two apart. Nothing may be trusted before <see cref="MoveNext"/> has returned false. One thread at a
+/// time. The stream stays the caller's.
 /// </remarks>
 public sealed class LegacySnapshotReader : IDisposable
 {
@@ -30,7 +30,8 @@ public sealed class LegacySnapshotReader : IDisposable
 
     public long ValueLength { get; private set; }
 
-    /// <summary>Goes to the next record, over what was left of the value. False: the whole file has been verified.</summary>
+    /// <summary>Goes to the next record, over what was left of the value. False: the whole file has been
+    /// verified.</summary>
     /// <exception cref="SnapshotFormatException">Damaged, cut short, over a limit, or not of this kind.</exception>
     public bool MoveNext()
     {
@@ -58,7 +59,8 @@ public sealed class LegacySnapshotReader : IDisposable
         if (valueLength > StoreLimits.ValueBytesMax)
         {
             throw new SnapshotFormatException(
-                $"value of {valueLength} bytes at byte {at} of the content: over the limit of {StoreLimits.ValueBytesMax}");
+                $"value of {valueLength} bytes at byte {at} of the content: over the limit of "
+                + $"{StoreLimits.ValueBytesMax}");
         }
 
         ValueLength = (long)valueLength;
@@ -79,7 +81,8 @@ public sealed class LegacySnapshotReader : IDisposable
         var count = _input.Read(target[..want]);
         if (count == 0)
         {
-            throw new SnapshotFormatException($"truncated: ends inside a value at byte {_input.Position} of the content");
+            throw new SnapshotFormatException(
+                $"truncated: ends inside a value at byte {_input.Position} of the content");
         }
 
         _valueLeft -= count;
@@ -94,7 +97,8 @@ public sealed class LegacySnapshotReader : IDisposable
         if (at == 0 && keyLength == BinaryPrimitives.ReadUInt64LittleEndian("SNAP0001"u8))
         {
             throw new SnapshotFormatException(
-                "this is a snapshot of uhaha (SNAP0001), whose content depends on the program that wrote it: not supported");
+                "this is a snapshot of uhaha (SNAP0001), whose content depends on the program that "
+                + "wrote it: not supported");
         }
     }
 }

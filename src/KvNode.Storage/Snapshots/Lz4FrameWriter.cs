@@ -9,7 +9,8 @@ internal sealed unsafe class Lz4FrameWriter : IDisposable
 {
     private readonly Lz4Native.CompressionContext _context = Lz4Native.CreateCompressionContext();
 
-    /// <param name="inputBytesMax">Longest piece ever given to <see cref="Update"/>. Pieces of 256 KiB make full blocks.</param>
+    /// <param name="inputBytesMax">Longest piece ever given to <see cref="Update"/>. Pieces of 256 KiB make full
+    /// blocks.</param>
     public Lz4FrameWriter(int inputBytesMax)
     {
         var preferences = Lz4Native.SnapshotPreferences;

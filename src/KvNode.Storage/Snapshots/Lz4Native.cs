@@ -27,8 +27,9 @@ internal static unsafe partial class Lz4Native
     /// <summary>LZ4F_HEADER_SIZE_MAX: what <see cref="CompressBegin"/> may write.</summary>
     public const int FrameHeaderBytesMax = 19;
 
-    /// <summary>How <c>state.bin</c> is compressed: level 0, independent blocks of 256 KiB, each with its checksum, and a
-    /// checksum over the whole content. Every update leaves as a block at once, so the library keeps no copy.</summary>
+    /// <summary>How <c>state.bin</c> is compressed: level 0, independent blocks of 256 KiB, each with its checksum, and
+    /// a checksum over the whole content. Every update leaves as a block at once, so the library keeps no
+    /// copy.</summary>
     public static readonly Preferences SnapshotPreferences = new()
     {
         BlockSizeId = BlockSize256KiB,
@@ -60,7 +61,8 @@ internal static unsafe partial class Lz4Native
         Marshal.PtrToStringUTF8(GetErrorName(result)) ?? "unknown LZ4 error";
 
     /// <summary>Hands on a result that is a size.</summary>
-    /// <exception cref="InvalidOperationException">It is an error code: when compressing that is a mistake of ours.</exception>
+    /// <exception cref="InvalidOperationException">It is an error code: when compressing that is a mistake of
+    /// ours.</exception>
     public static nuint Check(nuint result, string call) => IsError(result)
         ? throw new InvalidOperationException($"LZ4 {call} failed: {ErrorName(result)}")
         : result;
@@ -82,7 +84,12 @@ internal static unsafe partial class Lz4Native
     /// <summary>Both sizes are in and out: offered, then used. 0 = the frame is complete, its checksum right.</summary>
     [LibraryImport(Library, EntryPoint = "LZ4F_decompress")]
     public static partial nuint Decompress(
-        DecompressionContext context, byte* target, nuint* targetBytes, byte* source, nuint* sourceBytes, void* options);
+        DecompressionContext context,
+        byte* target,
+        nuint* targetBytes,
+        byte* source,
+        nuint* sourceBytes,
+        void* options);
 
     [LibraryImport(Library, EntryPoint = "LZ4F_isError")]
     private static partial uint IsErrorCode(nuint result);

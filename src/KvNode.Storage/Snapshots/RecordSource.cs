@@ -1,6 +1,7 @@
 namespace KvNode.Storage.Snapshots;
 
-/// <summary>Where a snapshot's records come from: every key once, in ascending byte order. One thread at a time.</summary>
+/// <summary>Where a snapshot's records come from: every key once, in ascending byte order. One thread at a
+/// time.</summary>
 /// <remarks>The spans are asked for again for each piece of a large value, and must then give the same bytes; they need
 /// to live only until the next call on the source.</remarks>
 public interface IRecordSource : IDisposable

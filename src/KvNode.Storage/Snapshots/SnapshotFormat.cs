@@ -3,7 +3,8 @@ using System.Text;
 
 namespace KvNode.Storage.Snapshots;
 
-/// <summary>A snapshot file is damaged, cut short, or of a kind this program does not read. The message is for people.</summary>
+/// <summary>A snapshot file is damaged, cut short, or of a kind this program does not read. The message is for
+/// people.</summary>
 public sealed class SnapshotFormatException(string message, Exception? cause = null) : IOException(message, cause);
 
 /// <summary>What stands at the front of a <c>state.bin</c>.</summary>
@@ -16,8 +17,8 @@ public sealed record SnapshotHeader(
     ulong Index, ulong Term, long ClockMs, long Count, IReadOnlyList<string> Members);
 
 /// <summary>
-/// The numbers of <c>state.bin</c> before compression. PERSISTED: described byte by byte in this folder's README, frozen by
-/// a golden test, never reused. All little-endian.
+/// The numbers of <c>state.bin</c> before compression. PERSISTED: described byte by byte in this folder's README,
+/// frozen by a golden test, never reused. All little-endian.
 /// </summary>
 internal static class SnapshotFormat
 {
@@ -29,7 +30,8 @@ internal static class SnapshotFormat
 
     public const int KeyBytesMax = StoreLimits.KeyBytesMax;
 
-    /// <summary>Longest value as stored: one tag byte, room for what a tag may put before the payload, the payload.</summary>
+    /// <summary>Longest value as stored: one tag byte, room for what a tag may put before the payload, the
+    /// payload.</summary>
     public const uint StoredValueBytesMax = StoreLimits.ValueBytesMax + 64;
 
     /// <summary>Header without sections and without its checksum.</summary>
@@ -47,7 +49,8 @@ internal static class SnapshotFormat
     private const int SectionHeadBytes = 8;
     private const int ReservedBytes = 16;
 
-    private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+    private static readonly UTF8Encoding StrictUtf8 =
+        new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
     public static ReadOnlySpan<byte> Magic => "KVNSTATE"u8;
 
@@ -63,7 +66,8 @@ internal static class SnapshotFormat
         var bytes = new byte[HeaderFixedBytes + sections.Length + sizeof(uint)];
         if (bytes.Length > HeaderBytesMax)
         {
-            throw new ArgumentException($"snapshot header of {bytes.Length} bytes exceeds {HeaderBytesMax}", nameof(header));
+            throw new ArgumentException(
+                $"snapshot header of {bytes.Length} bytes exceeds {HeaderBytesMax}", nameof(header));
         }
 
         Magic.CopyTo(bytes);
@@ -93,7 +97,8 @@ internal static class SnapshotFormat
         var version = BinaryPrimitives.ReadUInt32LittleEndian(front[8..]);
         if (version != Version)
         {
-            throw new SnapshotFormatException($"snapshot format {version} is not known to this program, which reads {Version}");
+            throw new SnapshotFormatException(
+                $"snapshot format {version} is not known to this program, which reads {Version}");
         }
 
         var length = BinaryPrimitives.ReadUInt32LittleEndian(front[12..]);
@@ -156,7 +161,8 @@ internal static class SnapshotFormat
             // What is not understood may matter: refused, never skipped.
             if (kind != SectionMembers || members is not null)
             {
-                throw new SnapshotFormatException($"unknown or repeated header section {kind}: written by a newer program?");
+                throw new SnapshotFormatException(
+                    $"unknown or repeated header section {kind}: written by a newer program?");
             }
 
             members = DecodeMembers(bytes[..(int)length]);

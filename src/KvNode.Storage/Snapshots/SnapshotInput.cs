@@ -1,6 +1,7 @@
 namespace KvNode.Storage.Snapshots;
 
-/// <summary>Uncompressed bytes, front to back, verified by the time the end is reported. One thread at a time.</summary>
+/// <summary>Uncompressed bytes, front to back, verified by the time the end is reported. One thread at a
+/// time.</summary>
 internal abstract class SnapshotInput : IDisposable
 {
     /// <summary>Fills the start of the target; 0 only at the verified end (or for an empty target).</summary>

@@ -1,7 +1,8 @@
 namespace KvNode.Storage.Snapshots;
 
 /// <summary>
-/// Reads a <c>state.bin</c>, record by record, values in pieces; constant memory (about 0.5 MiB) whatever the file claims.
+/// Reads a <c>state.bin</c>, record by record, values in pieces; constant memory (about 0.5 MiB) whatever the file
+/// claims.
 /// </summary>
 /// <remarks>
 /// Nothing may be trusted before <see cref="MoveNext"/> has returned false: only then are count, checksum and the
@@ -48,7 +49,8 @@ public sealed class SnapshotReader : IDisposable
     /// <summary>Length of the value without its tag byte.</summary>
     public long ValueLength { get; private set; }
 
-    /// <summary>Goes to the next record, over what was left of the value. False: the whole file has been verified.</summary>
+    /// <summary>Goes to the next record, over what was left of the value. False: the whole file has been
+    /// verified.</summary>
     /// <exception cref="SnapshotFormatException">Damaged or cut short; where is in the message.</exception>
     public bool MoveNext()
     {
@@ -70,7 +72,8 @@ public sealed class SnapshotReader : IDisposable
         if (keyLength > SnapshotFormat.KeyBytesMax)
         {
             throw new SnapshotFormatException(
-                $"key of {keyLength} bytes at byte {at} of the content: over the limit of {SnapshotFormat.KeyBytesMax}");
+                $"key of {keyLength} bytes at byte {at} of the content: over the limit of "
+                + $"{SnapshotFormat.KeyBytesMax}");
         }
 
         ReadKey((int)keyLength, at);
@@ -92,7 +95,8 @@ public sealed class SnapshotReader : IDisposable
         var count = _input.Read(target[..want]);
         if (count == 0)
         {
-            throw new SnapshotFormatException($"truncated: ends inside a value at byte {_input.Position} of the content");
+            throw new SnapshotFormatException(
+                $"truncated: ends inside a value at byte {_input.Position} of the content");
         }
 
         _valueLeft -= count;
@@ -129,7 +133,8 @@ public sealed class SnapshotReader : IDisposable
         if (Tag == ValueTag.String && ValueLength > StoreLimits.ValueBytesMax)
         {
             throw new SnapshotFormatException(
-                $"value of {ValueLength} bytes at byte {at} of the content: over the limit of {StoreLimits.ValueBytesMax}");
+                $"value of {ValueLength} bytes at byte {at} of the content: over the limit of "
+                + $"{StoreLimits.ValueBytesMax}");
         }
 
         _valueLeft = ValueLength;

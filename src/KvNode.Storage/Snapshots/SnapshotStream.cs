@@ -8,8 +8,8 @@ namespace KvNode.Storage.Snapshots;
 /// </summary>
 /// <remarks>
 /// One thread at a time, not bound to one thread. Owns the source. The header's count is a promise of the source's:
-/// a source that breaks it, or whose keys are not ascending, is a mistake of ours and throws instead of writing a file that
-/// no reader would take.
+/// a source that breaks it, or whose keys are not ascending, is a mistake of ours and throws instead of writing a file
+/// that no reader would take.
 /// </remarks>
 public sealed class SnapshotStream : IDisposable
 {

@@ -1,9 +1,9 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Asks a redis-server of its own what it says of each of its commands, and writes redis-command-info.txt beside this
 # script: one line per command or subcommand, sorted by name: the name, a blank, and COMMAND INFO's answer as JSON.
 # A container's subcommands are left out of its own line: they have lines, and Redis lists them in no fixed order.
 # Needs Debian 12's redis-server and redis-tools (7.0.15). CommandRedisTests compares the file with the command table.
-set -eu
+set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 redis-server --port 0 --unixsocket "$work/redis.sock" --save "" --appendonly no --dir "$work" >"$work/log" &

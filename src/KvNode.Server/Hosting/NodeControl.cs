@@ -4,7 +4,7 @@ using KvNode.Server.Commands;
 using KvNode.Server.Sessions;
 using KvNode.Storage;
 
-namespace KvNode.Server.Replication;
+namespace KvNode.Server.Hosting;
 
 /// <summary>What admin commands see of the node: engine, store, clients and settings behind one small port.</summary>
 internal sealed class NodeControl(
