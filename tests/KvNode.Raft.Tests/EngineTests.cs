@@ -65,7 +65,8 @@ public sealed class EngineTests
         var completed = 0;
         var machine = new FakeMachine();
         await using (var node = await new EngineHarness(
-            disk, machine, options => options with { ApplyInlineWhenIdle = inline, Durability = durability }).StartAsync())
+            disk, machine, options => options with { ApplyInlineWhenIdle = inline, Durability = durability })
+            .StartAsync())
         {
             var batches = new TestBatch[count];
             for (var i = 0; i < count; i++)
@@ -157,7 +158,12 @@ public sealed class EngineTests
         var sealedBytes = 0L;
         await using var node = await new EngineHarness(
             new SimDisk(),
-            configure: options => options with { ApplyBytesMax = 10_000, FrameBytesMax = 2_000, ApplyInlineWhenIdle = false })
+            configure: options => options with
+            {
+                ApplyBytesMax = 10_000,
+                FrameBytesMax = 2_000,
+                ApplyInlineWhenIdle = false,
+            })
             .StartAsync();
         using var release = new ManualResetEventSlim();
         node.Machine.OnApply = _ => release.Wait(EngineHarness.Patience);
@@ -213,7 +219,8 @@ public sealed class EngineTests
     public async Task DisposeCompletesWhatWasProposedAndDropsWhatComesLater()
     {
         var disk = new SimDisk();
-        var node = await new EngineHarness(disk, configure: options => options with { Durability = Durability.Low }).StartAsync();
+        var node = await new EngineHarness(
+            disk, configure: options => options with { Durability = Durability.Low }).StartAsync();
         var batches = Enumerable.Range(0, 100).Select(i => new TestBatch((ulong)i)).ToList();
         batches.ForEach(node.Engine.Propose);
         await node.DisposeAsync().AsTask().WaitAsync(EngineHarness.Patience);
@@ -391,23 +398,29 @@ public sealed class EngineTests
         var machine = new MeasuringMachine();
         var options = new SingleVoterOptions { LogDirectory = "unused", Address = "x", ApplyInlineWhenIdle = inline };
         await using var engine = new SingleVoterEngine(
-            options, new FakeSnapshots(), static e => throw e, new NullDisk(), new WalOptions { SegmentBytes = 1 << 20 });
+            options,
+            new FakeSnapshots(),
+            static e => throw e,
+            new NullDisk(),
+            new WalOptions { SegmentBytes = 1 << 20 });
         await engine.StartAsync(machine, CancellationToken.None);
         using var batch = new ReusedBatch();
-        for (var i = 0; i < 1000; i++)
+        // The first rounds may pay for code being compiled again; an allocation per commit would be in every one.
+        var least = (Machine: long.MaxValue, Batch: long.MaxValue);
+        for (var round = 0; round < 5 && least != (0, 0); round++)
         {
-            if (i == 200)
+            machine.Restart();
+            batch.Restart();
+            for (var i = 0; i < 200; i++)
             {
-                machine.Restart();
-                batch.Restart();
+                engine.Propose(batch);
+                batch.Wait();
             }
 
-            engine.Propose(batch);
-            batch.Wait();
+            least = (Math.Min(least.Machine, machine.Allocated), Math.Min(least.Batch, batch.Allocated));
         }
 
-        Assert.Equal(0, machine.Allocated);
-        Assert.Equal(0, batch.Allocated);
+        Assert.Equal((0, 0), least);
     }
 
     /// <summary>What its calling thread allocates between the first and the last look at it.</summary>

@@ -7,7 +7,7 @@ namespace KvNode.Raft.Wal;
 /// <see cref="IDisk"/> on a real directory.
 /// </summary>
 /// <remarks>
-/// Reads and writes are RandomAccess (pread, pwrite). Syncs are <see cref="Libc"/>'s, because .NET's own lose the error.
+/// Reads and writes are RandomAccess (pread, pwrite). Syncs are <see cref="Libc"/>'s: .NET's own lose the error.
 /// </remarks>
 internal sealed class FileDisk : IDisk
 {
