@@ -280,6 +280,26 @@ public sealed class EngineTests
     }
 
     [Fact]
+    public async Task ATornTailIsCutAndReported()
+    {
+        var disk = new SimDisk();
+        await using (var node = await new EngineHarness(disk).StartAsync())
+        {
+            Assert.Null(node.Engine.TornTail);
+            await node.CommitAsync(1);
+            await node.CommitAsync(2);
+        }
+
+        var end = (int)WalRecovery.Inspect(disk).End;
+        disk.Raw(WalFormat.SegmentName(1)).AsSpan(end - 512, 512).Clear();
+        disk.Raw(WalFormat.SegmentName(1)).AsSpan(end, 512).Fill(0x5A);
+        await using var again = await new EngineHarness(disk).StartAsync();
+        Assert.Contains($"at byte {end - 512}", again.Engine.TornTail, StringComparison.Ordinal);
+        await again.CommitAsync(3);
+        Assert.Equal([1UL, 3], FakeMachine.Numbers(again.Machine.Values));
+    }
+
+    [Fact]
     public async Task ALogThatIsGoneIsRefusedIfTheStoreHasSeenIt()
     {
         await using var node = new EngineHarness(new SimDisk(), new FakeMachine(new EntryId(1, 5)));

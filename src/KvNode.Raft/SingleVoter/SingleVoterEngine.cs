@@ -55,6 +55,12 @@ public sealed class SingleVoterEngine : IConsensusEngine
 
     public event Action<LeaderChange>? LeaderChanged;
 
+    /// <summary>
+    /// What the start cut off the end of the log and why, for people; null if nothing was. Nothing acknowledged is lost
+    /// by it at the durability the log was written with.
+    /// </summary>
+    public string? TornTail => _log?.Image.TornTail;
+
     public EngineCapabilities Capabilities => EngineCapabilities.DurableAck;
 
     public EngineMetrics Metrics

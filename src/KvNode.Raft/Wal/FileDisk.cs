@@ -28,6 +28,12 @@ internal sealed class FileDisk : IDisk
     {
         var full = Path.GetFullPath(directory);
         CreateDurably(full);
+        if (Path.GetDirectoryName(full) is { Length: > 0 } parent)
+        {
+            // Even if it was there: the process that made it may have been killed before it synced the name.
+            Libc.SyncDirectory(parent);
+        }
+
         return new FileDisk(full);
     }
 
