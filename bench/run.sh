@@ -123,6 +123,9 @@ memory() { # pid
          END {printf "%d %d\n", (all - mapped) / 1024, mapped / 1024}' "/proc/$1/smaps"
 }
 
+# What a server holds when it has come to rest; KvNode flushes its write buffer 30 s after the last write at the latest.
+settle() { [ "$1" = kvnode ] && sleep 35 || sleep 3; }
+
 fast_state() { [ "$GATE_NS" = 0 ] || [ "$("$work/c2c")" -lt "$GATE_NS" ]; }
 
 # One repetition of one workload on one server, repeated until it lies between two fast moments.
@@ -215,14 +218,14 @@ echo
 echo "| server | RSS MiB, $KEYS keys | restart after SIGTERM | restart after kill -9 | RSS MiB, $KEYS_LARGE keys |"
 echo "|---|---|---|---|---|"
 for name in $SERVERS; do
-    sleep 35 # longer than KvNode's flush interval
+    settle "$name"
     small=$(memory "${pid[$name]}")
     clean=$(restart_ms "$name" TERM)
     dirty=$(restart_ms "$name" KILL)
     large=""
     if [ "$quick" != quick ]; then
         load "$name" "$KEYS" $((KEYS_LARGE - 1))
-        sleep 35
+        settle "$name"
         large=$(memory "${pid[$name]}")
     fi
     keys=$(redis-cli -p "${port[$name]}" dbsize)

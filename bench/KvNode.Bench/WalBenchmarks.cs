@@ -59,7 +59,10 @@ public class WalBenchmarks
     /// <summary>Copying the payload in, checksums, header.</summary>
     [Benchmark]
     public uint EncodeFrame() => FrameEncoder.Encode(
-        new FrameHeader(1, 1, 1, 0, 0, 0, (int)FrameEncoder.PayloadBytes(_records), 1, 0, 1), _layout, _records, _frame);
+        new FrameHeader(1, 1, 1, 0, 0, 0, (int)FrameEncoder.PayloadBytes(_records), 1, 0, 1),
+        _layout,
+        _records,
+        _frame);
 
     /// <summary>The same and one pwrite; segments roll and are used again.</summary>
     [Benchmark]

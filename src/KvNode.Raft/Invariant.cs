@@ -3,10 +3,13 @@ using System.Runtime.CompilerServices;
 
 namespace KvNode.Raft;
 
-/// <summary>Facts that hold unless this program is wrong. Checked in Release too: a stop is better than a wrong answer.</summary>
+/// <summary>
+/// Facts that hold unless this program is wrong. Checked in Release too: a stop is better than a wrong answer.
+/// </summary>
 internal static class Invariant
 {
-    /// <exception cref="InvariantException">The condition is false. Nobody catches it to go on: the process ends.</exception>
+    /// <exception cref="InvariantException">The condition is false. Nobody catches it to go on: the process
+    /// ends.</exception>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Check(
         [DoesNotReturnIf(false)] bool condition,

@@ -51,7 +51,8 @@ public sealed class FaultTests : IDisposable
         var faults = new FaultControl(_directory, Data);
         faults.Set("fsync=EIO");
         using var node = NodeProcess.Spawn(Plain() with { Environment = faults.Environment }, Ports.Free());
-        Assert.Equal(ExitCodes.SyncFailed, node.WaitForExit());
+        // LMDB makes its own files and reports a failed sync there as any failed write.
+        Assert.True(node.WaitForExit() is ExitCodes.SyncFailed or ExitCodes.InputOutput, node.ErrorText);
         using var again = NodeProcess.Start(Plain());
         using var client = again.Connect();
         Assert.Equal(":0", client.Text("DBSIZE"));
@@ -127,6 +128,7 @@ public sealed class FaultTests : IDisposable
     [Theory]
     [InlineData("write=EIO")]
     [InlineData("ftruncate=EIO allocate=EIO")]
+    [InlineData("write=short")]
     [InlineData("rename=EIO")]
     [InlineData("open=EMFILE")]
     public void OtherDiskErrorsLoseNothingThatWasAnswered(string fault)
@@ -154,11 +156,11 @@ public sealed class FaultTests : IDisposable
     }
 
     [Fact]
-    public void ShortWritesAreCompleted()
+    public void ShortWritesOfTheLogAreCompleted()
     {
-        Seeds.Run(nameof(ShortWritesAreCompleted), random =>
+        Seeds.Run(nameof(ShortWritesOfTheLogAreCompleted), random =>
         {
-            var faults = new FaultControl(_directory, Data);
+            var faults = new FaultControl(_directory, Path.Combine(Data, "wal"));
             var load = new WriteLoad(4, random) { RefusalPrefix = Refusal };
             using var node = Start(faults);
             faults.Set("write=short");

@@ -32,7 +32,7 @@ public sealed class PowerLossTests : IDisposable
     }
 
     [Fact]
-    public void EveryAnsweredWriteSurvivesPowerLoss() => LosePower("high", images: 36, everyAnswer: true);
+    public void EveryAnsweredWriteSurvivesPowerLoss() => LosePower("high", images: 32, everyAnswer: true);
 
     [Theory]
     [InlineData("medium")]
@@ -46,15 +46,21 @@ public sealed class PowerLossTests : IDisposable
     {
         Seeds.Run(nameof(NodeThatAnswersBeforeItSyncsIsCaught), random =>
         {
-            var load = RunUnderJournal("low", random, answers: 2000, clean: false);
+            var load = RunUnderJournal("low", random, answers: 4000, clean: false);
             var journal = PowerLossJournal.Read(JournalPath);
             var image = new CrashImage(journal);
-            var place = _directory.Sub("image");
-            image.Build(place, journal.Records.Count, LossMode.AllLost, random);
-            var answers = image.AnswersAt(journal.Records.Count, Writers);
-            using var node = NodeProcess.Start(Options(place, "high"));
-            Assert.Throws<HistoryViolationException>(
-                () => load.Verify(node.Port, writer => answers[writer], restart: false));
+            // Now and then such a node syncs too, and just then nothing is lost; at one of these moments something is.
+            var caught = Enumerable.Range(1, 12).Any(part =>
+            {
+                var cut = journal.Records.Count * part / 12;
+                var place = _directory.Sub($"image{part}");
+                image.Build(place, cut, LossMode.AllLost, random);
+                var answers = image.AnswersAt(cut, Writers);
+                using var node = NodeProcess.Start(Options(place, "high"));
+                return Record.Exception(() => load.Verify(node.Port, writer => answers[writer], restart: false))
+                    is HistoryViolationException;
+            });
+            Assert.True(caught, "twelve power failures of a node that does not sync lost nothing");
         });
     }
 

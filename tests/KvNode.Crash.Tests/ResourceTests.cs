@@ -14,7 +14,7 @@ public sealed class ResourceTests : IDisposable
     [Fact]
     public void NodeOutOfFileDescriptorsServesWhomItHasAndOthersWhenThereIsRoom()
     {
-        const string Script = "ulimit -n 200; exec \"$@\"";
+        const string Script = "ulimit -n 400; exec \"$@\"";
         using var node = NodeProcess.Start(new NodeOptions { DataDirectory = Data, Launcher = ["/bin/sh", "-c", Script, "sh"] });
         using var witness = node.Connect();
         Assert.Equal("+OK", witness.Text("SET", "a", "1"));
@@ -45,6 +45,7 @@ public sealed class ResourceTests : IDisposable
         {
             Assert.InRange(refused.ExitCode, ExitCodes.Usage, ExitCodes.SyncFailed);
             Assert.DoesNotContain("   at ", refused.Message, StringComparison.Ordinal);
+            Assert.Contains("open files", refused.Message, StringComparison.Ordinal);
             return;
         }
 

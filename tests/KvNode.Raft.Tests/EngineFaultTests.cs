@@ -6,7 +6,12 @@ namespace KvNode.Raft.Tests;
 
 public sealed class EngineFaultTests
 {
-    private static readonly WalOptions Deterministic = new() { SegmentBytes = 32 * 512, SegmentBytesMin = 4 * 512, Background = false };
+    private static readonly WalOptions Deterministic = new()
+    {
+        SegmentBytes = 32 * 512,
+        SegmentBytesMin = 4 * 512,
+        Background = false,
+    };
 
     [Theory]
     [InlineData(true)]
@@ -129,7 +134,8 @@ public sealed class EngineFaultTests
         await node.DisposeAsync();
 
         var again = new FakeMachine();
-        await using var second = await new EngineHarness(disk.AfterPowerLoss(new Random(1)), again, wal: Deterministic).StartAsync();
+        var after = disk.AfterPowerLoss(new Random(1));
+        await using var second = await new EngineHarness(after, again, wal: Deterministic).StartAsync();
         Assert.Equal(kept, FakeMachine.Numbers(again.Values));
     }
 
@@ -170,7 +176,8 @@ public sealed class EngineFaultTests
         Assert.Equal(2UL, full.Machine.Ids[^2].Term);
     }
 
-    /// <summary>Power is lost while the engine runs with concurrent proposers: what was acknowledged is there, the rest is
+    /// <summary>Power is lost while the engine runs with concurrent proposers: what was acknowledged is there, the
+    /// rest is
     /// whole or gone.</summary>
     [Fact]
     public async Task WhatTheEngineAcknowledgedSurvivesPowerLoss()
@@ -184,7 +191,11 @@ public sealed class EngineFaultTests
             var all = new List<TestBatch>();
             var node = new EngineHarness(
                 disk,
-                configure: options => options with { FrameBytesMax = random.Next(1, 4) * 600, ApplyInlineWhenIdle = random.Next(2) == 0 },
+                configure: options => options with
+                {
+                    FrameBytesMax = random.Next(1, 4) * 600,
+                    ApplyInlineWhenIdle = random.Next(2) == 0,
+                },
                 wal: new WalOptions { SegmentBytes = 32 * 512, Background = random.Next(2) == 0 });
             _ = await node.StartAsync();
             disk.Fault = (_, number) =>
@@ -199,7 +210,8 @@ public sealed class EngineFaultTests
                 var burst = Enumerable.Range(0, random.Next(1, 8)).Select(_ => new TestBatch(Payload(random))).ToList();
                 all.AddRange(burst);
                 burst.ForEach(node.Engine.Propose);
-                _ = await Task.WhenAny(node.Fatal, Task.WhenAll(burst.Select(batch => batch.Outcome))).WaitAsync(EngineHarness.Patience);
+                var outcomes = Task.WhenAll(burst.Select(batch => batch.Outcome));
+                _ = await Task.WhenAny(node.Fatal, outcomes).WaitAsync(EngineHarness.Patience);
                 acknowledged.AddRange(burst.Where(batch => batch.Outcome.IsCompletedSuccessfully));
                 if (random.Next(10) == 0)
                 {
@@ -227,7 +239,11 @@ public sealed class EngineFaultTests
     {
         await using (var medium = await new EngineHarness(
             new SimDisk(),
-            configure: options => options with { Durability = Durability.Medium, SyncInterval = TimeSpan.FromMilliseconds(20) })
+            configure: options => options with
+            {
+                Durability = Durability.Medium,
+                SyncInterval = TimeSpan.FromMilliseconds(20),
+            })
             .StartAsync())
         {
             await medium.CommitAsync(1);
@@ -243,7 +259,9 @@ public sealed class EngineFaultTests
         Assert.Equal(2UL, low.Engine.Status.DurableIndex);
     }
 
-    /// <summary>The store's flush asks for the log's durability while the machine waits for that flush in Apply.</summary>
+    /// <summary>
+    /// The store's flush asks for the log's durability while the machine waits for that flush in Apply.
+    /// </summary>
     [Fact]
     public async Task AnApplyThatWaitsForTheLogsDurabilityOnAnotherThreadIsNotADeadlock()
     {

@@ -65,7 +65,8 @@ public sealed class EngineTests
         var completed = 0;
         var machine = new FakeMachine();
         await using (var node = await new EngineHarness(
-            disk, machine, options => options with { ApplyInlineWhenIdle = inline, Durability = durability }).StartAsync())
+            disk, machine, options => options with { ApplyInlineWhenIdle = inline, Durability = durability })
+            .StartAsync())
         {
             var batches = new TestBatch[count];
             for (var i = 0; i < count; i++)
@@ -157,7 +158,12 @@ public sealed class EngineTests
         var sealedBytes = 0L;
         await using var node = await new EngineHarness(
             new SimDisk(),
-            configure: options => options with { ApplyBytesMax = 10_000, FrameBytesMax = 2_000, ApplyInlineWhenIdle = false })
+            configure: options => options with
+            {
+                ApplyBytesMax = 10_000,
+                FrameBytesMax = 2_000,
+                ApplyInlineWhenIdle = false,
+            })
             .StartAsync();
         using var release = new ManualResetEventSlim();
         node.Machine.OnApply = _ => release.Wait(EngineHarness.Patience);
@@ -213,7 +219,8 @@ public sealed class EngineTests
     public async Task DisposeCompletesWhatWasProposedAndDropsWhatComesLater()
     {
         var disk = new SimDisk();
-        var node = await new EngineHarness(disk, configure: options => options with { Durability = Durability.Low }).StartAsync();
+        var node = await new EngineHarness(
+            disk, configure: options => options with { Durability = Durability.Low }).StartAsync();
         var batches = Enumerable.Range(0, 100).Select(i => new TestBatch((ulong)i)).ToList();
         batches.ForEach(node.Engine.Propose);
         await node.DisposeAsync().AsTask().WaitAsync(EngineHarness.Patience);
@@ -270,6 +277,26 @@ public sealed class EngineTests
         Assert.Contains(reason, error.Message, StringComparison.Ordinal);
         Assert.True(disk.Operations > before);
         Assert.Empty(again.Machine.Values);
+    }
+
+    [Fact]
+    public async Task ATornTailIsCutAndReported()
+    {
+        var disk = new SimDisk();
+        await using (var node = await new EngineHarness(disk).StartAsync())
+        {
+            Assert.Null(node.Engine.TornTail);
+            await node.CommitAsync(1);
+            await node.CommitAsync(2);
+        }
+
+        var end = (int)WalRecovery.Inspect(disk).End;
+        disk.Raw(WalFormat.SegmentName(1)).AsSpan(end - 512, 512).Clear();
+        disk.Raw(WalFormat.SegmentName(1)).AsSpan(end, 512).Fill(0x5A);
+        await using var again = await new EngineHarness(disk).StartAsync();
+        Assert.Contains($"at byte {end - 512}", again.Engine.TornTail, StringComparison.Ordinal);
+        await again.CommitAsync(3);
+        Assert.Equal([1UL, 3], FakeMachine.Numbers(again.Machine.Values));
     }
 
     [Fact]
@@ -391,23 +418,29 @@ public sealed class EngineTests
         var machine = new MeasuringMachine();
         var options = new SingleVoterOptions { LogDirectory = "unused", Address = "x", ApplyInlineWhenIdle = inline };
         await using var engine = new SingleVoterEngine(
-            options, new FakeSnapshots(), static e => throw e, new NullDisk(), new WalOptions { SegmentBytes = 1 << 20 });
+            options,
+            new FakeSnapshots(),
+            static e => throw e,
+            new NullDisk(),
+            new WalOptions { SegmentBytes = 1 << 20 });
         await engine.StartAsync(machine, CancellationToken.None);
         using var batch = new ReusedBatch();
-        for (var i = 0; i < 1000; i++)
+        // The first rounds may pay for code being compiled again; an allocation per commit would be in every one.
+        var least = (Machine: long.MaxValue, Batch: long.MaxValue);
+        for (var round = 0; round < 5 && least != (0, 0); round++)
         {
-            if (i == 200)
+            machine.Restart();
+            batch.Restart();
+            for (var i = 0; i < 200; i++)
             {
-                machine.Restart();
-                batch.Restart();
+                engine.Propose(batch);
+                batch.Wait();
             }
 
-            engine.Propose(batch);
-            batch.Wait();
+            least = (Math.Min(least.Machine, machine.Allocated), Math.Min(least.Batch, batch.Allocated));
         }
 
-        Assert.Equal(0, machine.Allocated);
-        Assert.Equal(0, batch.Allocated);
+        Assert.Equal((0, 0), least);
     }
 
     /// <summary>What its calling thread allocates between the first and the last look at it.</summary>

@@ -101,7 +101,9 @@ internal sealed class SimDisk : IDisk
         lock (_gate)
         {
             Enter(DiskOperation.Open);
-            return _names.TryGetValue(name, out var inode) ? new SimFile(this, inode) : throw new FileNotFoundException(name);
+            return _names.TryGetValue(name, out var inode)
+                ? new SimFile(this, inode)
+                : throw new FileNotFoundException(name);
         }
     }
 
@@ -165,7 +167,9 @@ internal sealed class SimDisk : IDisk
         }
     }
 
-    /// <summary>The disk as the next process finds it after this one was killed: the page cache is still there.</summary>
+    /// <summary>
+    /// The disk as the next process finds it after this one was killed: the page cache is still there.
+    /// </summary>
     public SimDisk AfterKill()
     {
         lock (_gate)
@@ -243,7 +247,9 @@ internal sealed class SimDisk : IDisk
 
     private long UsedBytes() => _names.Values.Sum(inode => (long)inode.Content.Length);
 
-    /// <summary>One file's bytes: as seen, as on the platter, and what each unsynced sector has been in between.</summary>
+    /// <summary>
+    /// One file's bytes: as seen, as on the platter, and what each unsynced sector has been in between.
+    /// </summary>
     private sealed class Inode
     {
         public byte[] Content { get; set; } = [];

@@ -4,7 +4,9 @@ using Xunit;
 
 namespace KvNode.Raft.Tests;
 
-/// <summary>What recovery does with a log that was changed behind its back: the same entries, or a refusal that says where.</summary>
+/// <summary>
+/// What recovery does with a log that was changed behind its back: the same entries, or a refusal that says where.
+/// </summary>
 public sealed class WalDamageTests
 {
     private const int ShardCount = 4;
@@ -199,7 +201,9 @@ public sealed class WalDamageTests
         AssertNamesPlace(disk, refusal);
     }
 
-    /// <summary>A user may store a copy of a log as a value; bytes of a torn frame are not evidence against it.</summary>
+    /// <summary>
+    /// A user may store a copy of a log as a value; bytes of a torn frame are not evidence against it.
+    /// </summary>
     [Fact]
     public void AFrameInsideTheValueOfATornFrameIsNoEvidenceOfDamage()
     {
@@ -325,12 +329,12 @@ public sealed class WalDamageTests
     /// <summary>Several segments, several frames each, all synced; term and vote changes among them.</summary>
     private static (SimDisk Disk, string Log) DenseLog(ulong logId = 1)
     {
-        var options = WalRig.SmallSegments with { SegmentBytes = 6 * 512 };
+        var options = WalRig.SmallSegments with { SegmentBytes = 5 * 512 };
         var disk = new SimDisk();
         using (var log = WriteAheadLog.Open(disk, options, logId))
         {
             var random = new Random(5);
-            for (var i = 1UL; i <= 14; i++)
+            for (var i = 1UL; i <= 11; i++)
             {
                 var payload = new byte[random.Next(0, 700)];
                 random.NextBytes(payload);
@@ -350,9 +354,9 @@ public sealed class WalDamageTests
     private static (SimDisk Disk, string Log) SparseLog()
     {
         var disk = new SimDisk();
-        using (var log = WriteAheadLog.Open(disk, WalRig.SmallSegments, newLogId: 1))
+        using (var log = WriteAheadLog.Open(disk, WalRig.SmallSegments with { SegmentBytes = 10 * 512 }, newLogId: 1))
         {
-            for (var i = 1UL; i <= 3; i++)
+            for (var i = 1UL; i <= 2; i++)
             {
                 var payload = new byte[1700];
                 payload[1000] = 1;

@@ -6,7 +6,9 @@ namespace KvNode.Raft.Tests;
 
 public sealed class WalFaultTests
 {
-    /// <summary>Fails the Nth operation for N = 1, 2, ... until the run needs fewer; then the process is started again.</summary>
+    /// <summary>
+    /// Fails the Nth operation for N = 1, 2, ... until the run needs fewer; then the process is started again.
+    /// </summary>
     [Theory]
     [InlineData(SimDisk.Eio, true)]
     [InlineData(SimDisk.Eio, false)]
@@ -144,7 +146,8 @@ public sealed class WalFaultTests
         Assert.Equal(0UL, log.DurableIndex);
         _ = Assert.Throws<IOException>(log.Sync);
         _ = Assert.Throws<IOException>(() => log.EnsureDurable(1));
-        _ = Assert.Throws<IOException>(() => log.Append([WalRecord.Entry(new EntryId(1, 2), EntryKind.Normal, default)]));
+        _ = Assert.Throws<IOException>(
+            () => log.Append([WalRecord.Entry(new EntryId(1, 2), EntryKind.Normal, default)]));
     }
 
     [Fact]

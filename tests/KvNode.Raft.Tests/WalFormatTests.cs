@@ -8,12 +8,13 @@ public sealed class WalFormatTests
     [Fact]
     public void NumbersOnDiskNeverChange()
     {
-        Assert.Equal(
-            [(byte)1, 2, 3, 4],
-            new[] { RecordKind.Entry, RecordKind.HardState, RecordKind.Truncate, RecordKind.SnapshotMarker }.Select(k => (byte)k));
-        Assert.Equal(
-            [(byte)1, 2, 3],
-            new[] { EntryKind.Normal, EntryKind.Empty, EntryKind.Configuration }.Select(k => (byte)k));
+        Assert.Equal(1, (int)RecordKind.Entry);
+        Assert.Equal(2, (int)RecordKind.HardState);
+        Assert.Equal(3, (int)RecordKind.Truncate);
+        Assert.Equal(4, (int)RecordKind.SnapshotMarker);
+        Assert.Equal(1, (int)EntryKind.Normal);
+        Assert.Equal(2, (int)EntryKind.Empty);
+        Assert.Equal(3, (int)EntryKind.Configuration);
         Assert.Equal("0000000000000a1b.wal", WalFormat.SegmentName(0xa1b));
         Assert.Equal("KVNODWAL"u8, BitConverter.GetBytes(WalFormat.SegmentMagic));
         Assert.Equal("KVFR"u8, BitConverter.GetBytes(WalFormat.FrameMagic));
@@ -118,9 +119,9 @@ public sealed class WalFormatTests
 
             var (frame, header) = Encode(records);
             AssertSectorsAreDense(frame, header.PayloadBytes);
-            FrameEncoder.ApplyMask(
-                frame.AsSpan(FrameLayout.For(header.PayloadBytes).PayloadOffset, header.PayloadBytes), header.Mask);
-            ReadOnlyMemory<byte> rest = frame.AsMemory(FrameLayout.For(header.PayloadBytes).PayloadOffset, header.PayloadBytes);
+            var payload = frame.AsMemory(FrameLayout.For(header.PayloadBytes).PayloadOffset, header.PayloadBytes);
+            FrameEncoder.ApplyMask(payload.Span, header.Mask);
+            ReadOnlyMemory<byte> rest = payload;
             foreach (var record in records)
             {
                 Assert.True(WalRecord.TryDecode(ref rest, out var decoded));
@@ -152,7 +153,8 @@ public sealed class WalFormatTests
             Assert.False(WalRecord.TryDecode(ref cut, out _));
         }
 
-        foreach (var (at, value) in new (int, byte)[] { (0, 0), (0, 9), (1, 0), (1, 4), (2, 1), (3, 1), (4, 8), (7, 0x80) })
+        (int, byte)[] changes = [(0, 0), (0, 9), (1, 0), (1, 4), (2, 1), (3, 1), (4, 8), (7, 0x80)];
+        foreach (var (at, value) in changes)
         {
             var strange = bytes.ToArray();
             strange[at] = value;

@@ -91,7 +91,9 @@ public sealed class WalPowerLossTests
         }
     }
 
-    /// <summary>A process killed between giving a segment its name and syncing that; the next one must not rely on it.</summary>
+    /// <summary>
+    /// A process killed between giving a segment its name and syncing that; the next one must not rely on it.
+    /// </summary>
     [Fact]
     public void ANameGivenByAKilledProcessIsMadeDurableByTheNextOne()
     {

@@ -8,7 +8,8 @@ namespace KvNode.Raft.Tests;
 /// </summary>
 internal sealed class WalRig(SimDisk disk, WalOptions options)
 {
-    private sealed record Frame(EntryId Last, HardState State, List<(EntryId Id, EntryKind Kind, byte[] Payload)> Entries);
+    private sealed record Frame(
+        EntryId Last, HardState State, List<(EntryId Id, EntryKind Kind, byte[] Payload)> Entries);
 
     private readonly List<Frame> _frames = [];
     private int _synced;
@@ -114,7 +115,9 @@ internal sealed class WalRig(SimDisk disk, WalOptions options)
         }
     }
 
-    /// <summary>Bytes that are awkward: zeros, single bits, things that look like frames, noise; rarely large.</summary>
+    /// <summary>
+    /// Bytes that are awkward: zeros, single bits, things that look like frames, noise; rarely large.
+    /// </summary>
     public static byte[] RandomPayload(Random random)
     {
         var size = random.Next(8) switch
@@ -193,7 +196,9 @@ internal sealed class WalRig(SimDisk disk, WalOptions options)
 
     private void CheckReplay(ulong after)
     {
-        using var expected = _frames.SelectMany(frame => frame.Entries).Where(entry => entry.Id.Index > after).GetEnumerator();
+        using var expected = _frames.SelectMany(frame => frame.Entries)
+            .Where(entry => entry.Id.Index > after)
+            .GetEnumerator();
         WalReplay.Run(Disk, Log!.Image, after, entries =>
         {
             foreach (ref readonly var entry in entries)

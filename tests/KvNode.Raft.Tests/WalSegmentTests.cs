@@ -251,18 +251,20 @@ public sealed class WalSegmentTests
         {
             WalRecord[] records = [default];
             var payload = new byte[300];
-            for (var i = 0; i < 100; i++)
+            // The first rounds may pay for code being compiled again; an allocation per append would be in every one.
+            var least = long.MaxValue;
+            for (var round = 0; round < 5 && least > 0; round++)
             {
-                Next();
+                var before = GC.GetAllocatedBytesForCurrentThread();
+                for (var i = 0; i < 200; i++)
+                {
+                    Next();
+                }
+
+                least = Math.Min(least, GC.GetAllocatedBytesForCurrentThread() - before);
             }
 
-            var before = GC.GetAllocatedBytesForCurrentThread();
-            for (var i = 0; i < 500; i++)
-            {
-                Next();
-            }
-
-            Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+            Assert.Equal(0, least);
 
             void Next()
             {

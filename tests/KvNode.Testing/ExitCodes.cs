@@ -14,6 +14,9 @@ public static class ExitCodes
     /// <summary>What should be read is not there.</summary>
     public const int NoInput = 66;
 
+    /// <summary>Reading or writing failed.</summary>
+    public const int InputOutput = 74;
+
     /// <summary>Another process has the directory or the address.</summary>
     public const int InUse = 75;
 

@@ -130,7 +130,7 @@ internal sealed class CommitLoop
             }
             else if (payload.Length > WalFormat.EntryBytesMax)
             {
-                _turn.AddDropped(batch, $"an entry of {payload.Length} bytes is over the limit of {WalFormat.EntryBytesMax}");
+                _turn.AddDropped(batch, $"{payload.Length} bytes are more than {WalFormat.EntryBytesMax}");
             }
             else
             {

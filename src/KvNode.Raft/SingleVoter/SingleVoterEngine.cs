@@ -9,8 +9,8 @@ namespace KvNode.Raft.SingleVoter;
 /// </summary>
 /// <remarks>
 /// Two threads: the log's (<see cref="CommitLoop"/>) and the state machine's (<see cref="ApplyStage"/>). Apply and
-/// Complete run on either, never on both at once. A failed sync, a failed write other than "disk full", and an exception
-/// out of the state machine are fatal: the callback is called once, and nothing is completed any more.
+/// Complete run on either, never on both at once. A failed sync, a failed write other than "disk full", and an
+/// exception out of the state machine are fatal: the callback is called once, and nothing is completed any more.
 /// </remarks>
 public sealed class SingleVoterEngine : IConsensusEngine
 {
@@ -40,7 +40,11 @@ public sealed class SingleVoterEngine : IConsensusEngine
     }
 
     internal SingleVoterEngine(
-        SingleVoterOptions options, ISnapshotStore snapshots, Action<Exception> fatal, IDisk? disk, WalOptions walOptions)
+        SingleVoterOptions options,
+        ISnapshotStore snapshots,
+        Action<Exception> fatal,
+        IDisk? disk,
+        WalOptions walOptions)
     {
         _options = options;
         _snapshots = snapshots;
@@ -50,6 +54,12 @@ public sealed class SingleVoterEngine : IConsensusEngine
     }
 
     public event Action<LeaderChange>? LeaderChanged;
+
+    /// <summary>
+    /// What the start cut off the end of the log and why, for people; null if nothing was. Nothing acknowledged is lost
+    /// by it at the durability the log was written with.
+    /// </summary>
+    public string? TornTail => _log?.Image.TornTail;
 
     public EngineCapabilities Capabilities => EngineCapabilities.DurableAck;
 
@@ -126,7 +136,9 @@ public sealed class SingleVoterEngine : IConsensusEngine
         }
     }
 
-    /// <summary>All levels are the same here: what was acknowledged has been applied, and nobody else can lead.</summary>
+    /// <summary>
+    /// All levels are the same here: what was acknowledged has been applied, and nobody else can lead.
+    /// </summary>
     public ValueTask<ReadBarrier> ReadBarrierAsync(ReadLevel level) =>
         ValueTask.FromResult(new ReadBarrier(_leading, _apply?.AppliedIndex ?? 0, LeaderHint: null));
 

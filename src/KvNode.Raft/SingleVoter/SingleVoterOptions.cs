@@ -3,7 +3,9 @@ namespace KvNode.Raft.SingleVoter;
 /// <summary>What a single-voter engine needs to know. Sizes are in bytes.</summary>
 public sealed record SingleVoterOptions
 {
-    /// <summary>Directory of the log; the segments are in its sub-directory <c>wal</c>. The host holds its lock.</summary>
+    /// <summary>
+    /// Directory of the log; the segments are in its sub-directory <c>wal</c>. The host holds its lock.
+    /// </summary>
     public required string LogDirectory { get; init; }
 
     /// <summary>Client address of this node, for status answers.</summary>

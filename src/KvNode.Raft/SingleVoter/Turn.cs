@@ -4,7 +4,7 @@ using KvNode.Raft.Wal;
 namespace KvNode.Raft.SingleVoter;
 
 /// <summary>
-/// What the log's thread gathers for one frame: proposals in order, each with how it ended. Reused; one thread at a time.
+/// What the log's thread gathers for one frame: proposals in order, each with how it ended. Reused by one thread.
 /// </summary>
 internal sealed class Turn
 {

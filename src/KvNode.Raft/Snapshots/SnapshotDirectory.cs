@@ -278,6 +278,9 @@ public sealed class SnapshotDirectory
                 continue;
             }
 
+            // A power loss may keep the removal of files and lose a rename before it: the rename must be durable first,
+            // or what is left looks like a damaged snapshot.
+            Libc.SyncDirectory(_root);
             RemoveLeftover(path + TemporarySuffix);
         }
     }

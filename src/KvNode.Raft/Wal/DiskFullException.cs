@@ -10,6 +10,10 @@ internal sealed class DiskFullException(string message, Exception? cause = null)
     private const int Enospc = 28;
     private const int Edquot = 122;
 
+    /// <summary>Said before trying, so that a full disk is not filled to the last byte first.</summary>
+    public static DiskFullException ForSegment(long neededBytes, long freeBytes) =>
+        new($"No space left on device: a log segment needs {neededBytes} bytes, {freeBytes} are left");
+
     /// <summary>
     /// Whether a failed create or write lacked only space. Never true of a failed sync of the log: what that lost is
     /// not known.

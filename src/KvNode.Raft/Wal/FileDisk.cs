@@ -7,7 +7,7 @@ namespace KvNode.Raft.Wal;
 /// <see cref="IDisk"/> on a real directory.
 /// </summary>
 /// <remarks>
-/// Reads and writes are RandomAccess (pread, pwrite). Syncs are <see cref="Libc"/>'s, because .NET's own lose the error.
+/// Reads and writes are RandomAccess (pread, pwrite). Syncs are <see cref="Libc"/>'s: .NET's own lose the error.
 /// </remarks>
 internal sealed class FileDisk : IDisk
 {
@@ -28,6 +28,12 @@ internal sealed class FileDisk : IDisk
     {
         var full = Path.GetFullPath(directory);
         CreateDurably(full);
+        if (Path.GetDirectoryName(full) is { Length: > 0 } parent)
+        {
+            // Even if it was there: the process that made it may have been killed before it synced the name.
+            Libc.SyncDirectory(parent);
+        }
+
         return new FileDisk(full);
     }
 

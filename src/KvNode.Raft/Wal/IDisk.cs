@@ -42,7 +42,9 @@ internal interface IDiskFile : IDisposable
     /// <summary>Fills the buffer from there; fewer bytes only at the end of the file.</summary>
     int Read(long offset, Span<byte> buffer);
 
-    /// <summary>Writes all of it, front to back. After an exception any leading part may have reached the file.</summary>
+    /// <summary>
+    /// Writes all of it, front to back. After an exception any leading part may have reached the file.
+    /// </summary>
     void Write(long offset, ReadOnlySpan<byte> data);
 
     /// <exception cref="Native.SyncFailedException">What was written may be lost. Never retried.</exception>

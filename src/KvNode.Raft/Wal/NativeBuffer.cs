@@ -1,3 +1,4 @@
+using System.Numerics;
 using KvNode.Native;
 
 namespace KvNode.Raft.Wal;
@@ -21,7 +22,7 @@ internal sealed unsafe class NativeBuffer : IDisposable
         if (bytes > _capacity)
         {
             Free();
-            var capacity = bytes >= KeptBytesMax ? bytes : (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)bytes);
+            var capacity = bytes >= KeptBytesMax ? bytes : (int)BitOperations.RoundUpToPowerOf2((uint)bytes);
             _memory = Libc.MapMemory((nuint)capacity);
             _capacity = capacity;
         }

@@ -37,7 +37,12 @@ internal sealed class SegmentPool : IDisposable
         _options = options;
         if (options.Background)
         {
-            _worker = new Thread(Run) { Name = "wal-prepare", IsBackground = true, Priority = ThreadPriority.BelowNormal };
+            _worker = new Thread(Run)
+            {
+                Name = "wal-prepare",
+                IsBackground = true,
+                Priority = ThreadPriority.BelowNormal,
+            };
             _worker.Start();
         }
     }
@@ -318,7 +323,6 @@ internal sealed class SegmentPool : IDisposable
             file = _disk.Create(source);
         }
 
-        var named = false;
         try
         {
             using (file)
@@ -330,18 +334,28 @@ internal sealed class SegmentPool : IDisposable
             }
 
             _disk.Rename(source, WalFormat.SegmentName(id));
-            named = true;
         }
-        finally
+        catch
         {
-            if (!named)
-            {
-                _disk.Delete(source);
-            }
+            // What it has taken of a full disk goes back.
+            TryDelete(source);
+            throw;
         }
 
         _disk.SyncDirectory();
         return bytes;
+    }
+
+    private void TryDelete(string name)
+    {
+        try
+        {
+            _disk.Delete(name);
+        }
+        catch (IOException)
+        {
+            // The error on its way says what is wrong; the next start removes the file.
+        }
     }
 
     private bool TryTakeSpare(out ulong spare)
@@ -366,6 +380,6 @@ internal sealed class SegmentPool : IDisposable
 
         return bytes <= free
             ? bytes
-            : throw new DiskFullException($"No space left on device: a log segment needs {bytes} bytes, {free} are left");
+            : throw DiskFullException.ForSegment(bytes, free);
     }
 }

@@ -8,7 +8,9 @@ internal enum FrameStatus
     /// <summary>A sound frame that continues the log.</summary>
     Sound,
 
-    /// <summary>Not all of it is in memory: give up the payloads seen so far, then <see cref="SegmentReader.Refill"/>.</summary>
+    /// <summary>
+    /// Not all of it is in memory: give up the payloads seen so far, then <see cref="SegmentReader.Refill"/>.
+    /// </summary>
     NeedsRefill,
 
     /// <summary>Nothing: a zero sector, or the end of the file.</summary>

@@ -82,7 +82,8 @@ internal enum RecordKind : byte
 internal readonly record struct HardState(ulong Term, ulong Vote);
 
 /// <summary>One record to write. For a hard state Id.Term is the term and Id.Index the vote.</summary>
-internal readonly record struct WalRecord(RecordKind Kind, EntryKind EntryKind, EntryId Id, ReadOnlyMemory<byte> Payload)
+internal readonly record struct WalRecord(
+    RecordKind Kind, EntryKind EntryKind, EntryId Id, ReadOnlyMemory<byte> Payload)
 {
     /// <summary>
     /// <code>

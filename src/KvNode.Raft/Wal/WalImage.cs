@@ -45,7 +45,9 @@ internal sealed class WalImage
     /// </summary>
     public long UnprovenFrom { get; set; }
 
-    /// <summary>End of the bytes behind <see cref="End"/> that are not zero; equal to it when the tail is clean.</summary>
+    /// <summary>
+    /// End of the bytes behind <see cref="End"/> that are not zero; equal to it when the tail is clean.
+    /// </summary>
     public long DirtyEnd { get; set; }
 
     /// <summary>Sound frames in all used segments.</summary>

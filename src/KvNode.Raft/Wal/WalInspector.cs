@@ -48,8 +48,8 @@ public static class WalInspector
         }
 
         findings.Add(
-            $"log: {image.Used.Count} segments in use ({bytes} bytes), {image.Blank.Count} ready, {image.Spares.Count} spare, "
-            + $"{image.Drafts.Count} unfinished");
+            $"log: {image.Used.Count} segments in use ({bytes} bytes), {image.Blank.Count} ready, "
+            + $"{image.Spares.Count} spare, {image.Drafts.Count} unfinished");
         findings.Add(
             image.Last.Index < image.FirstIndex
                 ? $"log: no entries, the next one is {image.Last.Index + 1}"

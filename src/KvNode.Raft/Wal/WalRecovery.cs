@@ -112,7 +112,10 @@ internal sealed class WalRecovery
 
         if (_image.Blank.Count > 0)
         {
-            Refuse(WalFormat.SegmentName(_image.Blank[0].Id), 0, "the segment header is gone, but later segments are in use");
+            Refuse(
+                WalFormat.SegmentName(_image.Blank[0].Id),
+                0,
+                "the segment header is gone, but later segments are in use");
         }
 
         return true;
@@ -149,7 +152,9 @@ internal sealed class WalRecovery
         _image.Used.Add(new UsedSegment(id, file.Length, header, _image.Last));
     }
 
-    /// <summary>The segment before was synced before this one was begun, so it must end exactly where this one says.</summary>
+    /// <summary>
+    /// The segment before was synced before this one was begun, so it must end exactly where this one says.
+    /// </summary>
     private void CheckContinues(in SegmentHeader header)
     {
         if (header.LogId != _image.LogId)
@@ -200,7 +205,7 @@ internal sealed class WalRecovery
         {
             if (!WalRecord.TryDecode(ref rest, out var record))
             {
-                Refuse(WalFormat.SegmentName(id), offset, "a record in this frame is of a kind this program does not know");
+                Refuse(WalFormat.SegmentName(id), offset, "a record in this frame is of an unknown kind");
             }
 
             if (record.Kind == RecordKind.HardState)
@@ -250,10 +255,12 @@ internal sealed class WalRecovery
         {
             if (_image.TornTail is not null)
             {
-                Refuse(WalFormat.SegmentName(id), 0, $"this segment was begun, which cannot be after {_image.TornTail}");
+                Refuse(
+                    WalFormat.SegmentName(id), 0, $"this segment was begun, which cannot be after {_image.TornTail}");
             }
 
-            _image.TornTail = Describe(WalFormat.SegmentName(id), 0, "the first frame of a segment was never wholly written");
+            _image.TornTail = Describe(
+                WalFormat.SegmentName(id), 0, "the first frame of a segment was never wholly written");
         }
     }
 
@@ -304,7 +311,7 @@ internal sealed class WalRecovery
                 Refuse(
                     WalFormat.SegmentName(id),
                     logEnd,
-                    $"the frame here is broken, but a later one at byte {chunkOffset + i} was written after it was durable");
+                    $"the frame here is broken, but one at byte {chunkOffset + i} was written after it was durable");
             }
         }
 

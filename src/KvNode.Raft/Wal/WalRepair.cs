@@ -3,7 +3,9 @@ namespace KvNode.Raft.Wal;
 /// <summary>Makes a log that was found sound fit for appending again.</summary>
 internal static class WalRepair
 {
-    /// <summary>Changes the files, and the image where it says what is dirty. May be interrupted and run again.</summary>
+    /// <summary>
+    /// Changes the files, and the image where it says what is dirty. May be interrupted and run again.
+    /// </summary>
     public static void Run(IDisk disk, WalOptions options, WalImage image)
     {
         if (image.Used.Count > 0)
@@ -31,7 +33,8 @@ internal static class WalRepair
     /// </summary>
     private static void Rewrite(IDiskFile file, long from, long to)
     {
-        var window = GC.AllocateUninitializedArray<byte>((int)Math.Min(WalRecovery.WindowBytes, Math.Max(to - from, 0)));
+        var bytes = (int)Math.Min(WalRecovery.WindowBytes, to - from);
+        var window = GC.AllocateUninitializedArray<byte>(bytes);
         while (from < to)
         {
             var part = window.AsSpan(0, (int)Math.Min(window.Length, to - from));

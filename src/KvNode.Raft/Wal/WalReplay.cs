@@ -33,15 +33,15 @@ internal static class WalReplay
         if (applied.Index > image.Last.Index)
         {
             throw new LogCorruptException(
-                $"the store has applied entry {applied} but the log ends at {image.Last}: the log has lost its end, or is "
-                + "not this store's log");
+                $"the store has applied entry {applied} but the log ends at {image.Last}: the log has lost its end, "
+                + "or is not this store's log");
         }
 
         if (applied.Index < image.BeforeFirst.Index)
         {
             throw new LogCorruptException(
-                $"the store has applied entry {applied} but the log begins only at {image.FirstIndex}: the log has lost its "
-                + "beginning, or is not this store's log");
+                $"the store has applied entry {applied} but the log begins only at {image.FirstIndex}: the log has "
+                + "lost its beginning, or is not this store's log");
         }
 
         if (applied.Index == image.BeforeFirst.Index && applied.Term != image.BeforeFirst.Term)
@@ -50,7 +50,9 @@ internal static class WalReplay
         }
     }
 
-    /// <summary>As <see cref="Run"/>, from the entry after the last applied one, which must be in the log as it is here.</summary>
+    /// <summary>
+    /// As <see cref="Run"/>, from the entry after the last applied one, which must be in the log as it is here.
+    /// </summary>
     /// <exception cref="LogCorruptException">The log has another entry in its place.</exception>
     public static void RunAfter(IDisk disk, WalImage image, EntryId applied, ReplaySink sink)
     {

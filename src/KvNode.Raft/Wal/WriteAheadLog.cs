@@ -12,7 +12,8 @@ internal readonly record struct WalMetrics(
 /// </summary>
 /// <remarks>
 /// One thread appends (<see cref="Append"/>, <see cref="Reserve"/>). <see cref="Sync"/>, <see cref="EnsureDurable"/>,
-/// <see cref="Retire"/> and the properties, where they do not say otherwise, may be used from any thread. Only the active segment ever has bytes
+/// <see cref="Retire"/> and the properties, where they do not say otherwise, may be used from any thread. Only the
+/// active segment ever has bytes
 /// that are not synced: a roll syncs first. After an exception other than <see cref="DiskFullException"/> the log
 /// accepts nothing more.
 /// </remarks>
@@ -140,7 +141,9 @@ internal sealed class WriteAheadLog : IDisposable
         }
     }
 
-    /// <summary>Feeds the entries after this one, as they were when the log was opened, to a sink in large spans.</summary>
+    /// <summary>
+    /// Feeds the entries after this one, as they were when the log was opened, to a sink in large spans.
+    /// </summary>
     /// <exception cref="LogCorruptException">The log does not continue this entry.</exception>
     public void Replay(EntryId after, ReplaySink sink) => WalReplay.RunAfter(Disk, Image, after, sink);
 
@@ -357,7 +360,7 @@ internal sealed class WriteAheadLog : IDisposable
         var needed = Math.Max(bytes, ordinary);
         if (needed - _capacity > Disk.FreeBytes)
         {
-            throw new DiskFullException($"No space left on device: a log segment needs {needed} bytes, {Disk.FreeBytes} are left");
+            throw DiskFullException.ForSegment(needed, Disk.FreeBytes);
         }
 
         WriteZeros(_capacity, needed);

@@ -25,6 +25,12 @@ internal sealed class SnapshotFolder : ISnapshotStore
 
     public string Save(ISnapshotReader reader)
     {
+        if (_directory.List() is [var newest, ..] && newest.Position == reader.Meta.Position)
+        {
+            // The same state again would only push an older backup out.
+            return newest.Id;
+        }
+
         var began = Stopwatch.GetTimestamp();
         try
         {

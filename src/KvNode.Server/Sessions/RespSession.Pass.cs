@@ -1,3 +1,4 @@
+using System.Text;
 using KvNode.Server.Commands;
 using KvNode.Server.Resp;
 using KvNode.Storage;
@@ -77,6 +78,14 @@ internal sealed partial class RespSession
             var spec = _services.Table.Admit(args, _reply, _services.RespLimits.ValueBytesMax);
             if (spec is null)
             {
+                if (IsHttp(args[0]))
+                {
+                    // A web page can make a browser send a request here, its body full of commands. As Redis does, the
+                    // connection ends before the body is read.
+                    _session.CutOff("an HTTP request");
+                    return Turn.Close;
+                }
+
                 if (Direct)
                 {
                     Interlocked.Increment(ref _services.Stats.ErrorReplies);
@@ -101,6 +110,9 @@ internal sealed partial class RespSession
                     return Defer(args);
             }
         }
+
+        private static bool IsHttp(ReadOnlySpan<byte> name) =>
+            Ascii.EqualsIgnoreCase(name, "POST"u8) || Ascii.EqualsIgnoreCase(name, "Host:"u8);
 
         private Turn Write(CommandArgs args)
         {

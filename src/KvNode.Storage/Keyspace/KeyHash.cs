@@ -7,13 +7,18 @@ namespace KvNode.Storage;
 /// <summary>
 /// A fast 64-bit hash of a key: multiply two words into 128 bits and fold, the mixing step of the wyhash family.
 /// </summary>
-/// <remarks>Seeded per process, so that nobody can prepare keys that collide. Never persisted.</remarks>
+/// <remarks>
+/// Seeded per process, so that nobody can prepare keys that collide. Never persisted. Every multiplier that a key's own
+/// bytes go into is masked by a secret: were one a known constant, a key that holds that constant would make the
+/// product 0 and cancel whatever stands beside it, seed included.
+/// </remarks>
 internal static class KeyHash
 {
-    private const ulong Secret0 = 0xa0761d6478bd642f;
-    private const ulong Secret1 = 0xe7037ed1a0b428db;
+    private const ulong LengthMask = 0xe7037ed1a0b428db;
 
-    private static readonly ulong Seed = MemoryMarshal.Read<ulong>(RandomNumberGenerator.GetBytes(8));
+    private static readonly ulong Seed = RandomWord();
+    private static readonly ulong FirstMask = RandomWord();
+    private static readonly ulong LongMask = RandomWord();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong Of(ReadOnlySpan<byte> key)
@@ -42,7 +47,7 @@ internal static class KeyHash
             last = 0;
         }
 
-        return Mix(Secret1 ^ (ulong)length, Mix(first ^ Secret1, last ^ state));
+        return Mix(LengthMask ^ (ulong)length, Mix(first ^ FirstMask, last ^ state));
     }
 
     private static ulong Long(ReadOnlySpan<byte> key, ulong state)
@@ -50,11 +55,13 @@ internal static class KeyHash
         ref var start = ref MemoryMarshal.GetReference(key);
         for (var at = 0; at + 16 < key.Length; at += 16)
         {
-            state = Mix(Word(ref start, at) ^ Secret0, Word(ref start, at + 8) ^ state);
+            state = Mix(Word(ref start, at) ^ LongMask, Word(ref start, at + 8) ^ state);
         }
 
         return state;
     }
+
+    private static ulong RandomWord() => MemoryMarshal.Read<ulong>(RandomNumberGenerator.GetBytes(sizeof(ulong)));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static ulong Word(ref byte start, int offset) => Unsafe.ReadUnaligned<ulong>(ref Unsafe.Add(ref start, offset));
