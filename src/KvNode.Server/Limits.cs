@@ -29,8 +29,15 @@ internal static class Limits
     /// <summary>What a command needs around its largest value: name, longest key, options, lengths.</summary>
     public const int CommandBytesAroundValue = 1 * MiB;
 
-    /// <summary>File descriptors kept for everything that is not a client: store, log, snapshots, the runtime.</summary>
-    public const int FilesBesideClients = 256;
+    /// <summary>Connections over the clients' limit that may be open at one time, to be told so and closed.</summary>
+    public const int ConnectionsBesideClients = 16;
+
+    /// <summary>File descriptors kept for everything that is not a client. A node in use has 150 open, most of them the
+    /// runtime's libraries; the rest is for log segments, a snapshot, and connections on their way to being refused.</summary>
+    public const int FilesBesideClients = 192;
+
+    /// <summary>With fewer the program does not start: the runtime could not even load all of it.</summary>
+    public const int FilesMin = FilesBesideClients + 8;
 
     /// <summary>Log lines waiting for a reader of standard error; beyond, lines are dropped and counted.</summary>
     public const int LogLinesQueuedMax = 4_096;

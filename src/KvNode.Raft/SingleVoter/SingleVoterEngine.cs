@@ -78,9 +78,6 @@ public sealed class SingleVoterEngine : IConsensusEngine
         }
     }
 
-    /// <summary>What the start cut off the log's end, and why; null when the log ended cleanly. After StartAsync.</summary>
-    public string? TornTail => Volatile.Read(ref _log)?.Image.TornTail;
-
     public NodeStatus Status
     {
         get

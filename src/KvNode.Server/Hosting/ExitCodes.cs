@@ -24,7 +24,7 @@ internal static class ExitCodes
     /// <summary>EX_SOFTWARE: a defect of KvNode; the message and the stack go into a bug report.</summary>
     public const int Internal = 70;
 
-    /// <summary>EX_OSERR: the system refused something else than a file, such as the address to listen on.</summary>
+    /// <summary>EX_OSERR: the system refused something else than a file: an address that is not this machine's, open files.</summary>
     public const int System = 71;
 
     /// <summary>EX_CANTCREAT: the data or log directory cannot be made.</summary>
@@ -54,7 +54,7 @@ internal static class ExitCodes
         (NoInput, "the file or directory to read is missing"),
         (LibraryMissing, "a system library is missing (the message names the Debian package)"),
         (Internal, "a defect in kvnode itself"),
-        (System, "the system refused, for example the address to listen on"),
+        (System, "the system refused: an address that is not ours, too few open files"),
         (CannotCreate, "the data or log directory cannot be made"),
         (InputOutput, "reading or writing failed"),
         (InUse, "another process has the data directory or the address"),

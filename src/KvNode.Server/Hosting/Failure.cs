@@ -25,6 +25,7 @@ internal sealed record Failure(int ExitCode, string Message)
         ListenException { InnerException: { } cause } => Of(cause) with { Message = exception.Message },
         CannotCreateException => new(ExitCodes.CannotCreate, exception.Message),
         LmdbException { IsPermission: true } => new(ExitCodes.NoPermission, exception.Message),
+        LmdbException { IsDiskFailure: true } => new(ExitCodes.SyncFailed, exception.Message),
         LmdbException { IsDamage: true } or DiskFormatException => new(ExitCodes.BadData, exception.Message),
         SnapshotFormatException or SnapshotInvalidException => new(ExitCodes.BadData, exception.Message),
         LogCorruptException or InvalidDataException => new(ExitCodes.BadData, exception.Message),

@@ -25,12 +25,16 @@ internal sealed class Listener : IAsyncDisposable
     public string Address => _application.Services.GetRequiredService<IServer>()
         .Features.Get<IServerAddressesFeature>()!.Addresses.First().Replace("http://", "", StringComparison.Ordinal);
 
+    /// <param name="clientsMax">Connections served at one time; a few more may be open to be told so.</param>
     /// <exception cref="IOException">The address cannot be listened on.</exception>
-    public static async Task<Listener> StartAsync(IPEndPoint endPoint, RespConnection connections, ClientList clients)
+    public static async Task<Listener> StartAsync(
+        IPEndPoint endPoint, RespConnection connections, ClientList clients, int clientsMax)
     {
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore();
         builder.Services.AddSingleton<IHostLifetime, NoLifetime>();
+        builder.Services.AddSingleton<IConnectionListenerFactory>(services => new AcceptGate(
+            ActivatorUtilities.CreateInstance<SocketTransportFactory>(services), clientsMax + Limits.ConnectionsBesideClients));
         builder.Services.Configure<SocketTransportOptions>(options =>
         {
             // Runs a connection's code on the thread that polls its socket; see SocketEngine.

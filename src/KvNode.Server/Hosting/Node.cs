@@ -140,7 +140,7 @@ internal sealed class Node : IAsyncDisposable
         try
         {
             _listener = await Listener.StartAsync(
-                await _options.Listen.ResolveAsync(), new RespConnection(services, _clients, _log), _clients);
+                await _options.Listen.ResolveAsync(), new RespConnection(services, _clients, _log), _clients, allowed);
         }
         catch (Exception e) when (e is IOException or SocketException)
         {

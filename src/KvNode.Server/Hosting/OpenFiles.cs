@@ -20,6 +20,14 @@ internal static class OpenFiles
         }
     }
 
+    /// <summary>Says that there are too few. Asked before anything else: with too few, loading the rest of the program fails.</summary>
+    /// <returns>The exit code.</returns>
+    public static int Refuse()
+    {
+        Console.Error.WriteLine($"kvnode: the system allows {Max()} open files, at least {Limits.FilesMin} are needed (ulimit -n)");
+        return ExitCodes.System;
+    }
+
     /// <summary>
     /// Clients that fit beside the files of the node itself. A connection over this number could not even be accepted in
     /// order to be told so, and the store could not open its own files.

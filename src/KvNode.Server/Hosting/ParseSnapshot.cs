@@ -33,20 +33,6 @@ internal enum SnapshotDialect
 /// </remarks>
 internal static class ParseSnapshot
 {
-    public const int ExitOk = 0;
-
-    /// <summary>EX_DATAERR: the input is damaged, cut short, over a limit, or no snapshot.</summary>
-    public const int ExitDataError = 65;
-
-    /// <summary>EX_NOINPUT: the file cannot be opened.</summary>
-    public const int ExitNoInput = 66;
-
-    /// <summary>EX_UNAVAILABLE: liblz4 is not installed.</summary>
-    public const int ExitUnavailable = 69;
-
-    /// <summary>EX_IOERR: reading, spooling or writing failed.</summary>
-    public const int ExitIoError = 74;
-
     private const uint Lz4FrameMagic = 0x184D2204;
     private const int CopyBytes = 256 * 1024;
 
@@ -71,7 +57,7 @@ internal static class ParseSnapshot
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
         {
-            return Fail(error, ExitNoInput, e.Message);
+            return Fail(error, ExitCodes.NoInput, e.Message);
         }
 
         using (file)
@@ -93,24 +79,24 @@ internal static class ParseSnapshot
             if (input.CanSeek)
             {
                 Convert(input, output, error, dialect);
-                return ExitOk;
+                return ExitCodes.Ok;
             }
 
             using var spool = Spool(input);
             Convert(spool, output, error, dialect);
-            return ExitOk;
+            return ExitCodes.Ok;
         }
         catch (SnapshotFormatException e)
         {
-            return Fail(error, ExitDataError, e.Message);
+            return Fail(error, ExitCodes.BadData, e.Message);
         }
         catch (DllNotFoundException)
         {
-            return Fail(error, ExitUnavailable, "liblz4.so.1 is not installed (Debian package: liblz4-1)");
+            return Fail(error, ExitCodes.LibraryMissing, "liblz4.so.1 is not installed (Debian package: liblz4-1)");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            return Fail(error, ExitIoError, e.Message);
+            return Fail(error, ExitCodes.InputOutput, e.Message);
         }
     }
 

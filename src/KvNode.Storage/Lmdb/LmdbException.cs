@@ -25,6 +25,9 @@ public class LmdbException(int code, string operation, string meaning)
     public bool IsDamage => Code is LmdbNative.MDB_PAGE_NOTFOUND or LmdbNative.MDB_CORRUPTED
         or LmdbNative.MDB_VERSION_MISMATCH or LmdbNative.MDB_INVALID;
 
+    /// <summary>The disk failed under a write or a sync (LMDB reads through the map), so what was written may be gone.</summary>
+    public bool IsDiskFailure => Code == InputOutput;
+
     /// <summary>The system does not let this user.</summary>
     public bool IsPermission => Code == AccessDenied;
 
