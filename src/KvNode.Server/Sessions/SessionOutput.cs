@@ -130,7 +130,7 @@ internal sealed class SessionOutput
         _flush = _writer.FlushAsync();
         if (_flush.IsCompleted)
         {
-            Closed |= _flush.GetAwaiter().GetResult().IsCompleted;
+            Closed |= FlushEnded(_flush);
             return;
         }
 
@@ -164,18 +164,16 @@ internal sealed class SessionOutput
         waiter?.SetResult();
     }
 
-    // True when the connection is over. The transport reports its own failures through the input side.
+    // True when the connection is over. The transport hands on whatever its socket failed with (a peer that vanished is
+    // a SocketException, which is no IOException), here and on every later flush. It reports it through the input side
+    // too; here it must end nothing but this connection, least of all the apply thread, on which most flushes run.
     private static bool FlushEnded(ValueTask<FlushResult> flush)
     {
         try
         {
             return flush.GetAwaiter().GetResult().IsCompleted;
         }
-        catch (IOException)
-        {
-            return true;
-        }
-        catch (OperationCanceledException)
+        catch (Exception)
         {
             return true;
         }
