@@ -56,6 +56,12 @@ internal static class Limits
     /// <summary>Replies are handed to the connection in pieces of about this size.</summary>
     public const int ReplyChunkBytes = 64 * KiB;
 
+    /// <summary>
+    /// Replies streamed at one time; further ones wait their turn. Each pins a view, and with it one of the store's
+    /// readers: without this limit enough slow clients would leave none for the apply thread.
+    /// </summary>
+    public const int StreamsMax = 1_024;
+
     /// <summary>How long a client may stop taking a streamed reply, which pins a view of the store, in milliseconds.</summary>
     public const int StreamStallMillisecondsMax = 30_000;
 
