@@ -50,8 +50,11 @@ internal static class Limits
     /// <summary>Operations of one client handed over and not answered; beyond, its next command is not read yet.</summary>
     public const int OutstandingOperationsMax = 16_384;
 
-    /// <summary>Replies to reads that one client's pipeline mixed among its writes, before it is cut off.</summary>
-    public const int RidingReplyBytesMax = 64 * MiB;
+    /// <summary>Replies of one log entry gathered before they are handed to its connections, which hold them back.</summary>
+    public const int HeldReplyBytes = 1 * MiB;
+
+    /// <summary>Longest reply that is not streamed: the longest value and room; only MGET can ask for more.</summary>
+    public const int ReplyBytesMax = 1024 * MiB;
 
     /// <summary>Replies are handed to the connection in pieces of about this size.</summary>
     public const int ReplyChunkBytes = 64 * KiB;
