@@ -275,7 +275,8 @@ internal sealed class AdminContext(byte[][] args, RespWriter reply, INodeControl
 }
 
 /// <summary>What a streaming read sees. The arguments are copies: it may wait.</summary>
-internal sealed class StreamContext(byte[][] args, KeyspaceView store, RespWriter reply, Func<ValueTask> drain)
+internal sealed class StreamContext(
+    byte[][] args, KeyspaceView store, RespWriter reply, Func<ValueTask> drain, CancellationToken gone = default)
 {
     public byte[][] Args { get; } = args;
 
@@ -289,6 +290,17 @@ internal sealed class StreamContext(byte[][] args, KeyspaceView store, RespWrite
     /// been stuck for too long.
     /// </summary>
     public ValueTask DrainAsync() => drain();
+
+    /// <summary>
+    /// Lets others run and goes on as a new item of the thread pool. Throws <see cref="OperationCanceledException"/> when
+    /// nobody waits for the answer any more: the client is gone or the node stops.
+    /// </summary>
+    public async ValueTask PauseAsync()
+    {
+        // There is no synchronization context, so this is the pool.
+        await Task.Yield();
+        gone.ThrowIfCancellationRequested();
+    }
 }
 
 /// <summary>Counters of one command since start, for INFO commandstats.</summary>

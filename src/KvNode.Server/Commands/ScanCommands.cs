@@ -70,8 +70,7 @@ internal static class ScanCommands
         {
             while (scan.Count() == ScanStep.Pause)
             {
-                // There is no synchronization context, so this goes on as a new item of the thread pool.
-                await Task.Yield();
+                await cx.PauseAsync();
             }
         }
 
@@ -84,7 +83,7 @@ internal static class ScanCommands
             }
             else
             {
-                await Task.Yield();
+                await cx.PauseAsync();
             }
         }
     }

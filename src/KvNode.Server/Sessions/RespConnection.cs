@@ -64,7 +64,7 @@ internal sealed class RespConnection(SessionServices services, ClientList client
         {
             Log.ClientClosed(log, info.RemoteAddress, reason);
             connection.Abort(new ConnectionAbortedException(reason));
-        });
+        }, connection.ConnectionClosed);
         clients.Add(session);
         return session;
     }

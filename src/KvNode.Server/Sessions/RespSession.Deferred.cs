@@ -100,12 +100,13 @@ internal sealed partial class RespSession
 
     private async ValueTask StreamAsync(StreamCommand command, byte[] raw, RespWriter reply)
     {
-        await _services.Streams.WaitAsync();
+        await _services.Streams.WaitAsync(_gone.Token);
         Streaming = true;
         try
         {
             using var view = _services.Store.OpenView();
-            await command.Run(new StreamContext(CopyArguments(raw), view, reply, () => DrainAsync(reply)));
+            await command.Run(new StreamContext(
+                CopyArguments(raw), view, reply, () => DrainAsync(reply), _gone.Token));
         }
         finally
         {

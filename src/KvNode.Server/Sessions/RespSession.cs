@@ -36,8 +36,14 @@ internal sealed partial class RespSession : IClientControl, IReplySink, IDisposa
     private volatile bool _stopping;
     private bool _closeAfterReply;
 
-    public RespSession(SessionServices services, IDuplexPipe transport, ClientInfo info, Action<string> abort)
+    // Set when nobody waits for a long answer any more.
+    private readonly CancellationTokenSource _gone;
+
+    /// <param name="closed">Set by the transport when the client has gone.</param>
+    public RespSession(
+        SessionServices services, IDuplexPipe transport, ClientInfo info, Action<string> abort, CancellationToken closed)
     {
+        _gone = CancellationTokenSource.CreateLinkedTokenSource(closed);
         _services = services;
         _input = transport.Input;
         _output = new SessionOutput(transport.Output, services.Stats, services.Options.OutputBufferBytesMax, abort);
@@ -99,13 +105,25 @@ internal sealed partial class RespSession : IClientControl, IReplySink, IDisposa
     }
 
     /// <summary>Gives buffers back; after <see cref="RunAsync"/> has ended.</summary>
-    public void Dispose() => _reader.Dispose();
+    public void Dispose()
+    {
+        _reader.Dispose();
+        _gone.Dispose();
+    }
 
     /// <summary>Ends the session after the replies that are due. Any thread.</summary>
     public void Stop()
     {
         _stopping = true;
         _input.CancelPendingRead();
+        try
+        {
+            _gone.Cancel();
+        }
+        catch (ObjectDisposedException)
+        {
+            // It ended by itself meanwhile.
+        }
     }
 
     /// <summary>Ends the connection at once: the client has gone past a limit. Any thread.</summary>
