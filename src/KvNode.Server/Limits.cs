@@ -57,11 +57,20 @@ internal static class Limits
     /// <summary>Operations of one client handed over and not answered; beyond, its next command is not read yet.</summary>
     public const int OutstandingOperationsMax = 16_384;
 
-    /// <summary>Replies to reads that one client's pipeline mixed among its writes, before it is cut off.</summary>
-    public const int RidingReplyBytesMax = 64 * MiB;
+    /// <summary>Replies of one log entry gathered before they are handed to its connections, which hold them back.</summary>
+    public const int HeldReplyBytes = 1 * MiB;
+
+    /// <summary>Longest reply that is not streamed: the longest value and room; only MGET can ask for more.</summary>
+    public const int ReplyBytesMax = 1024 * MiB;
 
     /// <summary>Replies are handed to the connection in pieces of about this size.</summary>
     public const int ReplyChunkBytes = 64 * KiB;
+
+    /// <summary>
+    /// Replies streamed at one time; further ones wait their turn. Each pins a view, and with it one of the store's
+    /// readers: without this limit enough slow clients would leave none for the apply thread.
+    /// </summary>
+    public const int StreamsMax = 1_024;
 
     /// <summary>How long a client may stop taking a streamed reply, which pins a view of the store, in milliseconds.</summary>
     public const int StreamStallMillisecondsMax = 30_000;

@@ -86,7 +86,10 @@ public sealed class StoreTests : IDisposable
             }
         });
         using var stop = new CancellationTokenSource();
-        var reader = Task.Run(() => CountSumsUntil(store, stop.Token));
+        using var looked = new ManualResetEventSlim();
+        var reader = Task.Factory.StartNew(
+            () => CountSumsUntil(store, looked, stop.Token), stop.Token, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        Assert.True(looked.Wait(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken));
         var random = new Random(7);
         for (var i = 2UL; i < 20_000; i++)
         {
@@ -170,10 +173,10 @@ public sealed class StoreTests : IDisposable
         Assert.Contains(_directory, error.Message, StringComparison.Ordinal);
     }
 
-    private static long CountSumsUntil(Store store, CancellationToken stop)
+    private static long CountSumsUntil(Store store, ManualResetEventSlim looked, CancellationToken stop)
     {
         var seen = 0L;
-        while (!stop.IsCancellationRequested)
+        while (seen == 0 || !stop.IsCancellationRequested)
         {
             using var view = store.OpenView();
             long byGet = 0, byScan = 0;
@@ -191,6 +194,7 @@ public sealed class StoreTests : IDisposable
 
             Assert.Equal((1000L, 1000L, 10L), (byGet, byScan, view.Count));
             seen++;
+            looked.Set();
         }
 
         return seen;

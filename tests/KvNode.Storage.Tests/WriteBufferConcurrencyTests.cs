@@ -4,6 +4,8 @@ using Xunit;
 namespace KvNode.Storage.Tests;
 
 /// <summary>One writer, readers without locks: what a published sequence number promises them.</summary>
+/// <remarks>They keep every core busy, and so nothing runs beside them: others wait for a thread of the pool.</remarks>
+[Collection(nameof(WholeProcess))]
 public sealed class WriteBufferConcurrencyTests
 {
     private const int Rounds = 20;

@@ -83,6 +83,29 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
     /// <summary>Notes where the replies of run <paramref name="index"/> end.</summary>
     public void EndRun(int index) => _runs[index].ReplyEnd = Replies.Length;
 
+    /// <summary>
+    /// Hands what has been gathered so far to its connections, which hold it back until <see cref="Complete"/>: the
+    /// buffer of the batch stays small whatever its reads return.
+    /// </summary>
+    /// <param name="index">The run that is being answered.</param>
+    /// <returns>False when that run's connection is over.</returns>
+    public bool HandOver(int index)
+    {
+        var start = 0;
+        for (var i = 0; i < index; i++)
+        {
+            ref var run = ref _runs[i];
+            _ = run.Sink.Hold(Replies.Written[start..run.ReplyEnd]);
+            start = run.ReplyEnd;
+            run.ReplyEnd = 0;
+        }
+
+        // A run's end moves with the start of the buffer: those before this one have nothing left in it.
+        var open = _runs[index].Sink.Hold(Replies.Written[start..]);
+        Replies.Reset();
+        return open;
+    }
+
     public override void Complete(ProposalOutcome outcome)
     {
         if (outcome.Status != ProposalStatus.Committed)

@@ -69,16 +69,27 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
         var operation = 0;
         for (var r = 0; r < batch.Runs.Length; r++)
         {
-            batch.Replies.Protocol = batch.Runs[r].Sink.Protocol;
+            var sink = batch.Runs[r].Sink;
+            batch.Replies.Protocol = sink.Protocol;
+            var open = true;
             for (var i = 0; i < batch.Runs[r].Operations; i++)
             {
-                if (batch.IsRead(operation++))
+                if (batch.Replies.Length > Limits.HeldReplyBytes)
                 {
-                    RunRead(ref reads, view, batch.Replies);
+                    open = batch.HandOver(r);
+                }
+
+                if (!batch.IsRead(operation++))
+                {
+                    AnswerFailure(batch.Replies, outcome);
+                }
+                else if (open)
+                {
+                    RunRead(ref reads, sink, view, batch.Replies);
                 }
                 else
                 {
-                    AnswerFailure(batch.Replies, outcome);
+                    SkipRead(ref reads);
                 }
             }
 
@@ -124,23 +135,26 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
         {
             var sink = batch.Runs[r].Sink;
             replies.Protocol = sink.Protocol;
-            var start = replies.Length;
+            var open = true;
             for (var i = 0; i < batch.Runs[r].Operations; i++)
             {
+                if (replies.Length > Limits.HeldReplyBytes)
+                {
+                    open = batch.HandOver(r);
+                }
+
                 if (!batch.IsRead(operation++))
                 {
                     ApplyNext(ref rest, view, replies, leaderMs);
                 }
-                else if (replies.Length - start > Limits.RidingReplyBytesMax)
+                else if (open)
                 {
-                    // The client asked for more in one pipeline than it may have waiting; it is cut off, and its
-                    // further reads are not worth running.
-                    SkipRead(ref reads);
-                    sink.CutOff("output buffer limit reached");
+                    RunRead(ref reads, sink, view, replies);
                 }
                 else
                 {
-                    RunRead(ref reads, view, replies);
+                    // The client is gone or was cut off: its further reads are not worth running.
+                    SkipRead(ref reads);
                 }
             }
 
@@ -172,14 +186,23 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
         }
     }
 
-    private void RunRead(ref ReadOnlySpan<byte> reads, KeyspaceView view, RespWriter reply)
+    private void RunRead(ref ReadOnlySpan<byte> reads, IReplySink sink, KeyspaceView view, RespWriter reply)
     {
         var parsed = CommandReader.TryParse(reads, ref _readRanges, out var args, out var consumed);
         Invariant.Check(parsed, "a read that was accepted parses again");
         reads = reads[consumed..];
         var found = table.TryFind(args[0], out var spec);
         Invariant.Check(found, "a read that was accepted is still known");
-        Read((ReadCommand)spec!, args, view, reply);
+        var mark = reply.Length;
+        try
+        {
+            Read((ReadCommand)spec!, args, view, reply);
+        }
+        catch (ReplyTooLargeException e)
+        {
+            reply.Truncate(mark);
+            sink.CutOff(e.Message);
+        }
     }
 
     private void SkipRead(ref ReadOnlySpan<byte> reads)

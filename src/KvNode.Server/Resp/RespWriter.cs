@@ -152,8 +152,13 @@ internal sealed class RespWriter(int protocol = 2) : IDisposable
 
     private void Grow(int bytes)
     {
+        if ((long)_length + bytes > Limits.ReplyBytesMax)
+        {
+            throw new ReplyTooLargeException();
+        }
+
         var wanted = Math.Max(InitialBytes, Math.Max((long)_buffer.Length * 2, (long)_length + bytes));
-        var larger = ArrayPool<byte>.Shared.Rent((int)Math.Min(wanted, Array.MaxLength));
+        var larger = ArrayPool<byte>.Shared.Rent((int)Math.Min(wanted, Limits.ReplyBytesMax));
         _buffer.AsSpan(0, _length).CopyTo(larger);
         if (_buffer.Length > 0)
         {
@@ -163,3 +168,6 @@ internal sealed class RespWriter(int protocol = 2) : IDisposable
         _buffer = larger;
     }
 }
+
+/// <summary>A reply outgrew <see cref="Limits.ReplyBytesMax"/>. The client that asked for it is closed.</summary>
+internal sealed class ReplyTooLargeException() : IOException($"a reply is longer than {Limits.ReplyBytesMax} bytes");

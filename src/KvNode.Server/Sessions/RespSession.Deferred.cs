@@ -100,6 +100,7 @@ internal sealed partial class RespSession
 
     private async ValueTask StreamAsync(StreamCommand command, byte[] raw, RespWriter reply)
     {
+        await _services.Streams.WaitAsync();
         Streaming = true;
         try
         {
@@ -109,6 +110,7 @@ internal sealed partial class RespSession
         finally
         {
             Streaming = false;
+            _services.Streams.Release();
         }
     }
 

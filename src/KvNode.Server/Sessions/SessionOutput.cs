@@ -24,6 +24,7 @@ internal sealed class SessionOutput
     private TaskCompletionSource? _flushed;
     private bool _flushing;
     private bool _completed;
+    private bool _holding;
     private long _stalledSinceMs;
 
     public SessionOutput(PipeWriter writer, ServerStats stats, long bytesMax, Action<string> abort)
@@ -50,7 +51,7 @@ internal sealed class SessionOutput
     /// <summary>Sends bytes, or keeps them while the client is behind. Past the limit the client is cut off.</summary>
     public void Send(ReadOnlySpan<byte> bytes)
     {
-        if (bytes.IsEmpty)
+        if (bytes.IsEmpty && !_holding)
         {
             return;
         }
@@ -62,24 +63,37 @@ internal sealed class SessionOutput
                 return;
             }
 
+            _holding = false;
+
             Interlocked.Add(ref _stats.NetOutputBytes, bytes.Length);
             if (_flushing)
             {
-                UnsentBytes += bytes.Length;
-                if (UnsentBytes > _bytesMax)
-                {
-                    Closed = true;
-                    Interlocked.Increment(ref _stats.ClientsClosedByLimit);
-                    _abort("output buffer limit reached");
-                    return;
-                }
-
-                _writer.Write(bytes);
+                AddUnsent(bytes);
                 return;
             }
 
             _writer.Write(bytes);
-            StartFlush(bytes.Length);
+            StartFlush(_writer.UnflushedBytes);
+        }
+    }
+
+    /// <summary>
+    /// Keeps bytes until the next <see cref="Send"/>, which may be empty. Between the two, whoever holds is the only one
+    /// who sends. Past the limit the client is cut off.
+    /// </summary>
+    /// <returns>False when the connection is over.</returns>
+    public bool Hold(ReadOnlySpan<byte> bytes)
+    {
+        lock (_lock)
+        {
+            if (!_completed && !Closed && !bytes.IsEmpty)
+            {
+                Interlocked.Add(ref _stats.NetOutputBytes, bytes.Length);
+                _holding = true;
+                AddUnsent(bytes);
+            }
+
+            return !_completed && !Closed;
         }
     }
 
@@ -125,12 +139,33 @@ internal sealed class SessionOutput
     }
 
     // Under the lock.
+    private void AddUnsent(ReadOnlySpan<byte> bytes)
+    {
+        UnsentBytes += bytes.Length;
+        if (UnsentBytes > _bytesMax)
+        {
+            Closed = true;
+            Interlocked.Increment(ref _stats.ClientsClosedByLimit);
+            _abort("output buffer limit reached");
+            return;
+        }
+
+        _writer.Write(bytes);
+    }
+
+    // Under the lock.
     private void StartFlush(long bytes)
     {
-        _flush = _writer.FlushAsync();
+        UnsentBytes = 0;
+        if (!TryFlush(out _flush))
+        {
+            Closed = true;
+            return;
+        }
+
         if (_flush.IsCompleted)
         {
-            Closed |= _flush.GetAwaiter().GetResult().IsCompleted;
+            Closed |= FlushEnded(_flush);
             return;
         }
 
@@ -140,15 +175,30 @@ internal sealed class SessionOutput
         _flush.GetAwaiter().UnsafeOnCompleted(_onFlushed);
     }
 
+    // False when the connection is over: the pipe throws at once what its reader failed with, see FlushEnded.
+    private bool TryFlush(out ValueTask<FlushResult> flush)
+    {
+        try
+        {
+            flush = _writer.FlushAsync();
+            return true;
+        }
+        catch (Exception)
+        {
+            flush = default;
+            return false;
+        }
+    }
+
     private void OnFlushed()
     {
         TaskCompletionSource? waiter;
         lock (_lock)
         {
             Volatile.Write(ref _flushing, false);
-            UnsentBytes = 0;
+            UnsentBytes = _holding ? _writer.UnflushedBytes : 0;
             Closed |= FlushEnded(_flush);
-            if (!Closed && !_completed && _writer.UnflushedBytes > 0)
+            if (!Closed && !_completed && !_holding && _writer.UnflushedBytes > 0)
             {
                 StartFlush(_writer.UnflushedBytes);
                 if (_flushing)
@@ -164,18 +214,16 @@ internal sealed class SessionOutput
         waiter?.SetResult();
     }
 
-    // True when the connection is over. The transport reports its own failures through the input side.
+    // True when the connection is over. The transport hands on whatever its socket failed with (a peer that vanished is
+    // a SocketException, which is no IOException), here and on every later flush. It reports it through the input side
+    // too; here it must end nothing but this connection, least of all the apply thread, on which most flushes run.
     private static bool FlushEnded(ValueTask<FlushResult> flush)
     {
         try
         {
             return flush.GetAwaiter().GetResult().IsCompleted;
         }
-        catch (IOException)
-        {
-            return true;
-        }
-        catch (OperationCanceledException)
+        catch (Exception)
         {
             return true;
         }

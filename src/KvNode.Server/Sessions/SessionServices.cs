@@ -16,7 +16,11 @@ internal sealed record SessionServices(
     INodeControl Node,
     ServerStats Stats,
     RespLimits RespLimits,
-    SessionSettings Options);
+    SessionSettings Options)
+{
+    /// <summary>One slot for each reply that is being streamed; lives as long as the node.</summary>
+    public SemaphoreSlim Streams { get; } = new(Limits.StreamsMax);
+}
 
 /// <param name="OutputBufferBytesMax">A client that is behind by more is cut off.</param>
 /// <param name="ReadLevel">What reads ask of the engine.</param>

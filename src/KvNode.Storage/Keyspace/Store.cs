@@ -105,7 +105,7 @@ public sealed partial class Store : IDisposable
     /// <param name="clockMs">The state's own clock after the batch: leader time, milliseconds since the Unix epoch.</param>
     public void Publish(ulong index, ulong term, long clockMs)
     {
-        Invariant.Check(index >= _published.Index, "the applied index never goes back", index, _published.Index);
+        Invariant.Check(index > _published.Index, "the applied index goes up with every batch", index, _published.Index);
         var target = _writer.Target;
         var state = new PublishedState(_writer.Sequence, index, term, _writer.Count, clockMs);
         _writer.End();
