@@ -46,7 +46,7 @@ trap cleanup EXIT
 free_port() {
     local p
     while :; do
-        p=$((20000 + RANDOM % 20000))
+        p=$((20000 + RANDOM % 10000)) # below the ports the system gives to clients
         (exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null || { echo "$p"; return; }
     done
 }
@@ -82,8 +82,8 @@ start() { # name
         redis-none) redis-server --port "$p" --save "" --appendonly no --dir "$dir" >"$dir.log" 2>&1 & ;;
         # Its native device needs a newer glibc than Debian 12's.
         garnet-aof) "$garnet" --port "$p" --memory 4g --aof --aof-commit-freq 1000 --device-type RandomAccess \
-            --logdir "$dir" --checkpointdir "$dir" >"$dir.log" 2>&1 & ;;
-        garnet) "$garnet" --port "$p" --memory 4g --logdir "$dir" >"$dir.log" 2>&1 & ;;
+            --checkpointdir "$dir" >"$dir.log" 2>&1 & ;;
+        garnet) "$garnet" --port "$p" --memory 4g >"$dir.log" 2>&1 & ;;
         *) say "bench: no server '$name'"; exit 64 ;;
     esac
     pid[$name]=$!
@@ -203,10 +203,10 @@ say "loaded $KEYS keys into: $SERVERS"
 scale=$([ "$quick" = quick ] && echo 5 || echo 1)
 random=(-d $VALUE_BYTES -r "$KEYS")
 for op in set get; do
-    workload "${op^^} -c 50 -P 1" $((300000 / scale)) -t $op -c 50 -P 1 "${random[@]}"
-    workload "${op^^} -c 50 -P 16" $((1500000 / scale)) -t $op -c 50 -P 16 "${random[@]}"
-    workload "${op^^} -c 50 -P 64" $((2000000 / scale)) -t $op -c 50 -P 64 "${random[@]}"
-    workload "${op^^} -c 1 -P 1" $((40000 / scale)) -t $op -c 1 -P 1 "${random[@]}"
+    workload "${op^^} -c 50 -P 1" $((150000 / scale)) -t $op -c 50 -P 1 "${random[@]}"
+    workload "${op^^} -c 50 -P 16" $((1000000 / scale)) -t $op -c 50 -P 16 "${random[@]}"
+    workload "${op^^} -c 50 -P 64" $((1500000 / scale)) -t $op -c 50 -P 64 "${random[@]}"
+    workload "${op^^} -c 1 -P 1" $((20000 / scale)) -t $op -c 1 -P 1 "${random[@]}"
 done
 
 echo "## Throughput, $KEYS keys of $VALUE_BYTES B, median of $REPS (req/s, p99, server CPU seconds per million)"

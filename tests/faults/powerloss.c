@@ -27,6 +27,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -290,6 +291,10 @@ int fdatasync(int fd)
     return noted_sync(fd, real);
 }
 
+// Held from a change of names to its record: an inode that one thread frees another may get at once, and the records
+// must come in the order in which that happened.
+static pthread_mutex_t names = PTHREAD_MUTEX_INITIALIZER;
+
 int open(const char *path, int flags, ...)
 {
     REAL(int, "open", const char *, int, ...);
@@ -299,6 +304,7 @@ int open(const char *path, int flags, ...)
     va_end(rest);
     char full[PATH_MAX];
     const char *ours = (flags & (O_CREAT | O_TRUNC)) ? under_root(path, full) : NULL;
+    if (ours) pthread_mutex_lock(&names);
     uint64_t before = ours ? inode_of(ours) : 0;
     int fd = real(path, flags, mode);
     int error = errno;
@@ -310,6 +316,7 @@ int open(const char *path, int flags, ...)
             append((struct record){ .kind = TRUNCATE, .inode = inode }, NULL, NULL, NULL, 0);
     }
 
+    if (ours) pthread_mutex_unlock(&names);
     errno = error;
     return fd;
 }
@@ -323,10 +330,12 @@ int open64(const char *path, int flags, ...)
     return open(path, flags | O_LARGEFILE, mode);
 }
 
+// Call with names locked; unlocks it.
 static int note_names(int result, enum kind kind, uint64_t inode, const char *path, const char *second)
 {
     int error = errno;
     if (result == 0 && (path || second)) append((struct record){ .kind = kind, .inode = inode }, path, second, NULL, 0);
+    pthread_mutex_unlock(&names);
     errno = error;
     return result;
 }
@@ -336,6 +345,7 @@ int rename(const char *source, const char *target)
     REAL(int, "rename", const char *, const char *);
     char from[PATH_MAX], to[PATH_MAX];
     const char *old = under_root(source, from), *new = under_root(target, to);
+    pthread_mutex_lock(&names);
     uint64_t inode = old ? inode_of(old) : 0;
     return note_names(real(source, target), RENAME, inode, old, new);
 }
@@ -345,6 +355,7 @@ int link(const char *source, const char *target)
     REAL(int, "link", const char *, const char *);
     char from[PATH_MAX], to[PATH_MAX];
     const char *old = under_root(source, from), *new = under_root(target, to);
+    pthread_mutex_lock(&names);
     uint64_t inode = old ? inode_of(old) : 0;
     return note_names(real(source, target), LINK, inode, old, new);
 }
@@ -354,6 +365,7 @@ int unlink(const char *path)
     REAL(int, "unlink", const char *);
     char full[PATH_MAX];
     const char *ours = under_root(path, full);
+    pthread_mutex_lock(&names);
     uint64_t inode = ours ? inode_of(ours) : 0;
     return note_names(real(path), UNLINK, inode, ours, NULL);
 }
@@ -363,6 +375,7 @@ int mkdir(const char *path, mode_t mode)
     REAL(int, "mkdir", const char *, mode_t);
     char full[PATH_MAX];
     const char *ours = under_root(path, full);
+    pthread_mutex_lock(&names);
     int result = real(path, mode);
     int error = errno;
     uint64_t inode = result == 0 && ours ? inode_of(ours) : 0;
@@ -375,6 +388,7 @@ int rmdir(const char *path)
     REAL(int, "rmdir", const char *);
     char full[PATH_MAX];
     const char *ours = under_root(path, full);
+    pthread_mutex_lock(&names);
     uint64_t inode = ours ? inode_of(ours) : 0;
     return note_names(real(path), REMOVE_DIRECTORY, inode, ours, NULL);
 }
