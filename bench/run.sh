@@ -10,6 +10,7 @@
 #   GATE_NS=150       a repetition counts only between two cache-line round trips below this (0 = no gate)
 #   SYNC_DELAY_US=0   adds this to every fsync of every server (needs strace)
 #   KEYS=1000000 KEYS_LARGE=5000000
+#   OPERATIONS="set get"   empty: memory and restart times only
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -98,6 +99,7 @@ start() { # name
 }
 
 stop() { # name signal
+    disown "${pid[$1]}" 2>/dev/null || true
     kill "-$2" "${pid[$1]}"
     while kill -0 "${pid[$1]}" 2>/dev/null; do sleep 0.01; done
     unset "pid[$1]"
@@ -154,12 +156,13 @@ workload() { # label requests args...
     say "  $1 done"
 }
 
-restart_ms() { # name signal
+# Sets restart_ms. Not for a subshell: the new process's number must be kept.
+restart() { # name signal
     local began
     stop "$1" "$2"
     began=$(date +%s%N)
     start "$1"
-    echo $((($(date +%s%N) - began) / 1000000))
+    restart_ms=$((($(date +%s%N) - began) / 1000000))
 }
 
 table() {
@@ -202,7 +205,8 @@ say "loaded $KEYS keys into: $SERVERS"
 
 scale=$([ "$quick" = quick ] && echo 5 || echo 1)
 random=(-d $VALUE_BYTES -r "$KEYS")
-for op in set get; do
+: >"$results"
+for op in ${OPERATIONS-set get}; do
     workload "${op^^} -c 50 -P 1" $((150000 / scale)) -t $op -c 50 -P 1 "${random[@]}"
     workload "${op^^} -c 50 -P 16" $((1000000 / scale)) -t $op -c 50 -P 16 "${random[@]}"
     workload "${op^^} -c 50 -P 64" $((1500000 / scale)) -t $op -c 50 -P 64 "${random[@]}"
@@ -220,8 +224,10 @@ echo "|---|---|---|---|---|"
 for name in $SERVERS; do
     settle "$name"
     small=$(memory "${pid[$name]}")
-    clean=$(restart_ms "$name" TERM)
-    dirty=$(restart_ms "$name" KILL)
+    restart "$name" TERM
+    clean=$restart_ms
+    restart "$name" KILL
+    dirty=$restart_ms
     large=""
     if [ "$quick" != quick ]; then
         load "$name" "$KEYS" $((KEYS_LARGE - 1))
