@@ -245,7 +245,7 @@ public sealed class LifecycleTests : IDisposable
     [Fact]
     public void CheckOfAStoppedNodeIsCleanAndOfARunningOneIsRefused()
     {
-        var node = NodeProcess.Start(Data);
+        using var node = NodeProcess.Start(Data);
         using (var client = node.Connect())
         {
             Assert.Equal("+OK", client.Text("MSET", "a", "1", "b", "2"));
@@ -255,7 +255,6 @@ public sealed class LifecycleTests : IDisposable
         var running = Tool.Run(Repository.NodeBinary, ["check", Data]);
         Assert.Equal(ExitCodes.InUse, running.ExitCode);
         node.Kill9();
-        node.Dispose();
         var stopped = Tool.Run(Repository.NodeBinary, ["check", Data]);
         Assert.True(stopped.ExitCode == ExitCodes.Success, stopped.Errors + stopped.Text);
         Assert.NotEmpty(stopped.Text);

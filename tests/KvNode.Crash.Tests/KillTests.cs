@@ -90,12 +90,28 @@ public sealed class KillTests : IDisposable
                 node.Current.Kill9();
                 load.Join();
                 node.Replace(node.Current.Restart());
-                done += load.Verify(node.Current.Port);
+                done += VerifyOrKeep(load, node.Current, rounds);
             }
 
             Console.WriteLine($"kill -9 with durability {durability}: {rounds} rounds, {done} writes");
             Assert.True(rounds >= 3, $"only {rounds} rounds in {time.TotalSeconds} s");
         });
+    }
+
+    /// <summary>A failure keeps the directory and what the restarted node said.</summary>
+    private int VerifyOrKeep(WriteLoad load, NodeProcess node, int round)
+    {
+        try
+        {
+            return load.Verify(node.Port);
+        }
+        catch (HistoryViolationException failure)
+        {
+            var kept = $"{Path.TrimEndingDirectorySeparator(_directory.Path)}-kept";
+            node.FreezeAndKill9();
+            Directory.Move(Data, kept);
+            throw new HistoryViolationException($"round {round}, kept in {kept}: {failure.Message}\n{node.ErrorText}");
+        }
     }
 
     /// <summary>Small segments and a small buffer, so that flushing and recycling are under way at each kill.</summary>

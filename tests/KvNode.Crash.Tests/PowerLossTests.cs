@@ -131,7 +131,8 @@ public sealed class PowerLossTests : IDisposable
         }
         else
         {
-            node.Kill9();
+            // The journal must end with a whole record.
+            node.FreezeAndKill9();
             load.Join();
         }
 

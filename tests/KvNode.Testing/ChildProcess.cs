@@ -89,6 +89,14 @@ public sealed class ChildProcess : IDisposable
     /// <summary>Resident memory that is the process's own (not pages of mapped files), in bytes.</summary>
     public long PrivateMemoryBytes => StatusField("RssAnon");
 
+    /// <summary>Whether a SIGSTOP has brought every thread to a halt.</summary>
+    public bool IsStopped => Directory.EnumerateDirectories($"/proc/{Pid}/task").All(static task =>
+    {
+        // "pid (name) state ...": the name may hold anything, a parenthesis too.
+        var status = File.ReadAllText(Path.Combine(task, "stat"));
+        return status[status.LastIndexOf(')') + 2] is 'T' or 't';
+    });
+
     private long StatusField(string name)
     {
         foreach (var line in File.ReadLines($"/proc/{Pid}/status"))

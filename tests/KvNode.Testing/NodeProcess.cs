@@ -15,7 +15,7 @@ public sealed record NodeOptions
     /// <summary>A command the node is run by, such as <c>sh -c 'ulimit -n 64; exec "$@"' sh</c>; it must exec.</summary>
     public string[] Launcher { get; init; } = [];
 
-    /// <summary>How long it may take until PING is answered.</summary>
+    /// <summary>How long it may take until it answers.</summary>
     public TimeSpan StartTimeout { get; init; } = TimeSpan.FromSeconds(60);
 }
 
@@ -39,7 +39,7 @@ public sealed class NodeProcess : IDisposable
 
     public string ErrorText => Process.ErrorText;
 
-    /// <summary>Starts a node and waits until it answers PING.</summary>
+    /// <summary>Starts a node and waits until it answers, and is the one that answers.</summary>
     /// <exception cref="NodeStartException">It ended instead.</exception>
     public static NodeProcess Start(NodeOptions options)
     {
@@ -86,6 +86,27 @@ public sealed class NodeProcess : IDisposable
     /// <summary>kill -9 and wait until it is gone.</summary>
     public void Kill9() => Process.Kill9();
 
+    /// <summary>
+    /// SIGSTOP, wait until every thread stands still, then kill -9: no system call is cut in the middle, as a kill
+    /// alone would cut a long write.
+    /// </summary>
+    public void FreezeAndKill9()
+    {
+        Process.Signal(Posix.SignalStop);
+        var clock = Stopwatch.StartNew();
+        while (!Process.HasExited && !Process.IsStopped)
+        {
+            if (clock.Elapsed > StopTimeout)
+            {
+                throw new TimeoutException($"process {Process.Pid} does not stop");
+            }
+
+            Thread.Sleep(2);
+        }
+
+        Process.Kill9();
+    }
+
     /// <summary>SIGTERM, and the exit code.</summary>
     public int Terminate()
     {
@@ -108,7 +129,7 @@ public sealed class NodeProcess : IDisposable
 
             if (clock.Elapsed > timeout)
             {
-                throw new TimeoutException($"the node does not answer PING after {timeout.TotalSeconds} s:\n{Process.ErrorText}");
+                throw new TimeoutException($"the node does not answer after {timeout.TotalSeconds} s:\n{Process.ErrorText}");
             }
 
             Thread.Sleep(20);
@@ -122,7 +143,10 @@ public sealed class NodeProcess : IDisposable
         try
         {
             using var client = Connect(TimeSpan.FromSeconds(5));
-            return client.Text("PING") == "+PONG";
+            var process = client.Call("INFO", "server").Text.Split("\r\n")
+                .Single(static line => line.StartsWith("process_id:", StringComparison.Ordinal));
+            return process == $"process_id:{Process.Pid}" ? true : throw new NodeStartException(
+                0, $"port {Port} is in use: another node, {process}, answers there");
         }
         catch (Exception failure) when (failure is IOException or TimeoutException or System.Net.Sockets.SocketException)
         {
