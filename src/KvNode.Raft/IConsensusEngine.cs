@@ -63,7 +63,8 @@ public abstract class ProposalBatch
     public abstract ReadOnlyMemory<byte> Seal();
 
     /// <summary>
-    /// Tells the host how it ended. Called once, after Apply, on the engine's apply thread; must not block or throw.
+    /// Tells the host how it ended. Called once, after Apply, in the order of the log, by one of the engine's threads at
+    /// a time; must not block or throw.
     /// </summary>
     public abstract void Complete(ProposalOutcome outcome);
 }

@@ -1,8 +1,8 @@
 namespace KvNode.Raft;
 
 /// <summary>
-/// What the engine replicates. Apply is called by one thread, in order, never concurrently with itself; the snapshot
-/// and checkpoint members may be called from another thread while Apply runs.
+/// What the engine replicates. Apply is called in order and never concurrently with itself, though not always by the same
+/// thread; the snapshot and checkpoint members may be called from another thread while Apply runs.
 /// </summary>
 public interface IReplicatedStateMachine
 {
