@@ -78,9 +78,6 @@ internal enum RecordKind : byte
     SnapshotMarker = 4,
 }
 
-/// <summary>What a node may never forget: the term it is in and whom it voted for in it (0: nobody).</summary>
-internal readonly record struct HardState(ulong Term, ulong Vote);
-
 /// <summary>One record to write. For a hard state Id.Term is the term and Id.Index the vote.</summary>
 internal readonly record struct WalRecord(
     RecordKind Kind, EntryKind EntryKind, EntryId Id, ReadOnlyMemory<byte> Payload)

@@ -1,0 +1,55 @@
+namespace KvNode.Raft.Core;
+
+/// <summary>How one core behaves. The same options, seed and inputs give the same outputs.</summary>
+internal sealed record CoreOptions
+{
+    public required ulong NodeId { get; init; }
+
+    /// <summary>Base election timeout in ticks; each wait is drawn from [base, 2 base - 1].</summary>
+    public int ElectionTicks { get; init; } = 100;
+
+    public int HeartbeatTicks { get; init; } = 10;
+
+    /// <summary>Payload of one Append; a single larger entry still goes alone.</summary>
+    public int MessageBytesMax { get; init; } = 1 << 20;
+
+    public int InflightMessagesMax { get; init; } = 128;
+
+    public long InflightBytesMax { get; init; } = 16 << 20;
+
+    /// <summary>Proposals are refused while more than this is in the leader's log and not applied.</summary>
+    public long UncommittedBytesMax { get; init; } = 64 << 20;
+
+    /// <summary>Committed bytes handed out and not yet reported applied.</summary>
+    public long ApplyBytesMax { get; init; } = 8 << 20;
+
+    /// <summary>Lease reads: how long after the send of a confirmed round the leader may answer alone, in nanoseconds. 0: off.
+    /// Smaller than the election timeout by the drift that clocks may have.</summary>
+    public long LeaseNanoseconds { get; init; }
+
+    public ulong Seed { get; init; }
+}
+
+/// <summary>What a core starts from: what this node's disk says.</summary>
+internal sealed record InitialState
+{
+    public HardState HardState { get; init; }
+
+    /// <summary>Known to be committed, at least <see cref="Applied"/>'s index. Persisted lazily, so it may be old.</summary>
+    public ulong Commit { get; init; }
+
+    /// <summary>The last entry that the state machine holds.</summary>
+    public EntryId Applied { get; init; }
+
+    /// <summary>The configuration as of <see cref="Applied"/>. Empty: a node that waits to be told.</summary>
+    public Membership Membership { get; init; } = Membership.Empty;
+
+    /// <summary>The entry before the first one in the log: the snapshot's or the compaction's position.</summary>
+    public EntryId BeforeFirst { get; init; }
+
+    /// <summary>First entry of each run of equal terms that is in the log but not in <see cref="Tail"/>, in order.</summary>
+    public IReadOnlyList<EntryId> OlderTerms { get; init; } = [];
+
+    /// <summary>The newest entries, all that are not applied among them. All durable.</summary>
+    public IReadOnlyList<LogEntry> Tail { get; init; } = [];
+}
