@@ -60,7 +60,7 @@ public sealed class LayoutTests
     [Fact]
     public void NumbersOfTheLayoutAreFrozen()
     {
-        Assert.Equal(1u, Layout.FormatVersion);
+        Assert.Equal((1u, 2u), (Layout.FormatVersionPlain, Layout.FormatVersionCluster));
         Assert.Equal(511, Layout.LinkBytes);
         Assert.Equal(510, Layout.ShortKeyBytesMax);
         Assert.Equal(503, Layout.ChunkBytes);
@@ -83,6 +83,8 @@ public sealed class LayoutTests
             Count = long.MaxValue,
             ClockMs = 4,
             NextItemId = 5,
+            InstalledIndex = 6,
+            InstalledTerm = 7,
         };
         Span<byte> record = new byte[Layout.StateBytes];
         record.Fill(0xEE);
@@ -91,9 +93,9 @@ public sealed class LayoutTests
         Assert.Equal((state, 99ul), (read, next));
         Assert.False(Layout.TryReadState(record[1..], out _, out _));
 
-        Layout.WriteFormat(record);
+        Layout.WriteFormat(record, 7);
         Assert.True(Layout.TryReadFormat(record[..Layout.FormatBytes], out var version));
-        Assert.Equal(Layout.FormatVersion, version);
+        Assert.Equal(7u, version);
         Assert.False(Layout.TryReadFormat("KVNX\0\0\0\u0001"u8, out _));
         Assert.False(Layout.TryReadFormat(record, out _));
     }

@@ -178,7 +178,7 @@ internal sealed class ApplyStage
 
                 if (end > start)
                 {
-                    _machine.Apply(entries[start..end]);
+                    _machine.Apply(entries[start..end], engineState: default);
                     Volatile.Write(ref _appliedIndex, entries[end - 1].Id.Index);
                 }
                 else

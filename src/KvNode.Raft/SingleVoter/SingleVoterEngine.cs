@@ -254,7 +254,7 @@ public sealed class SingleVoterEngine : IConsensusEngine
         log.Replay(machine.Durable, entries =>
         {
             cancellationToken.ThrowIfCancellationRequested();
-            machine.Apply(entries);
+            machine.Apply(entries, engineState: default);
         });
         _apply = new ApplyStage(machine, log.Last.Index, _options.ApplyBytesMax, Fail);
         _loop = new CommitLoop(_options, log, machine, _proposals, _apply);

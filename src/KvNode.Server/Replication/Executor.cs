@@ -39,26 +39,29 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
     /// Applies one entry: its writes and, when it was proposed here, the reads that ride on it, in the order the
     /// clients sent them. Apply thread only.
     /// </summary>
-    /// <returns>The entry's leader time: the state's clock from here on.</returns>
-    public long Apply(ReadOnlySpan<byte> payload, CommandBatch? batch, WriteView view, RespWriter discard)
+    /// <param name="clockMs">The state's clock so far.</param>
+    /// <returns>The state's clock from here on: the entry's own time, unless another node's clock was ahead of its
+    /// node's. The same on every node, and never going back.</returns>
+    public long Apply(ReadOnlySpan<byte> payload, CommandBatch? batch, WriteView view, RespWriter discard, long clockMs)
     {
         var header = EntryHeader.Read(payload);
+        clockMs = Math.Max(clockMs, header.LeaderMs);
         var rest = payload[EntryHeader.Bytes..];
         if (batch is null)
         {
             for (var i = 0; i < header.Count; i++)
             {
                 discard.Reset();
-                ApplyNext(ref rest, view, discard, header.LeaderMs);
+                ApplyNext(ref rest, view, discard, clockMs);
             }
         }
         else
         {
-            ApplyLocal(ref rest, batch, view, header.LeaderMs);
+            ApplyLocal(ref rest, batch, view, clockMs);
         }
 
         Invariant.Check(rest.IsEmpty, "an entry holds the commands it counts and nothing more", (ulong)rest.Length, 0);
-        return header.LeaderMs;
+        return clockMs;
     }
 
     /// <summary>Answers a batch that was not committed. Reads are answered from the published state.</summary>
@@ -126,7 +129,7 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
         }
     }
 
-    private void ApplyLocal(ref ReadOnlySpan<byte> rest, CommandBatch batch, WriteView view, long leaderMs)
+    private void ApplyLocal(ref ReadOnlySpan<byte> rest, CommandBatch batch, WriteView view, long clockMs)
     {
         var reads = batch.Reads;
         var replies = batch.Replies;
@@ -145,7 +148,7 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
 
                 if (!batch.IsRead(operation++))
                 {
-                    ApplyNext(ref rest, view, replies, leaderMs);
+                    ApplyNext(ref rest, view, replies, clockMs);
                 }
                 else if (open)
                 {
@@ -162,7 +165,7 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
         }
     }
 
-    private void ApplyNext(ref ReadOnlySpan<byte> rest, WriteView view, RespWriter reply, long leaderMs)
+    private void ApplyNext(ref ReadOnlySpan<byte> rest, WriteView view, RespWriter reply, long clockMs)
     {
         if (!CommandReader.TryParse(rest, ref _applyRanges, out var args, out var consumed))
         {
@@ -178,7 +181,7 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
 
         var calls = ++command.Stats.Calls;
         var began = calls % TimingSample == 0 ? Stopwatch.GetTimestamp() : 0;
-        var cx = new WriteContext(args, view, reply, leaderMs);
+        var cx = new WriteContext(args, view, reply, clockMs);
         command.Run(ref cx);
         if (began != 0)
         {

@@ -10,9 +10,9 @@ internal sealed class StoreSnapshot : ISnapshotReader
 {
     private readonly SnapshotStream _stream;
 
-    public StoreSnapshot(StoreReadView view, IReadOnlyList<string> members)
+    public StoreSnapshot(StoreReadView view, IReadOnlyList<string> members, ReadOnlyMemory<byte> engineState)
     {
-        Meta = new SnapshotMeta(new EntryId(view.Term, view.Index), view.Count, members);
+        Meta = new SnapshotMeta(new EntryId(view.Term, view.Index), view.Count, members, engineState);
         _stream = new SnapshotStream(
             new SnapshotHeader(view.Index, view.Term, view.ClockMs, view.Count, members), new KeyspaceRecordSource(view));
     }

@@ -10,8 +10,10 @@ public sealed partial class Store
     // Both generations may be a little over; past this the applying thread waits for the flush.
     private const double HardLimitFactor = 1.5;
 
-    private PublishedState _durable;
-    private PublishedState _sealedState;
+    private DurableState _durable;
+
+    // What LMDB will hold after the flush in progress, or holds after the last one.
+    private DurableState _sealedState;
     private bool _sealRequested;
     private bool _stopping;
     private bool _flushThreadEnded;
@@ -27,7 +29,7 @@ public sealed partial class Store
     public string? WriteRefusal =>
         Volatile.Read(ref _flushError) is { } error && _layers.Active.Bytes >= _options.WriteBufferBytes / 2 ? error : null;
 
-    private PublishedState Durable
+    private DurableState Durable
     {
         get
         {
@@ -74,7 +76,7 @@ public sealed partial class Store
         var target = ReadPublished().Index;
         lock (_gate)
         {
-            while (_durable.Index < target)
+            while (_durable.State.Index < target)
             {
                 ObjectDisposedException.ThrowIf(_flushThreadEnded, this);
                 _sealRequested = true;
@@ -171,7 +173,8 @@ public sealed partial class Store
         lock (_batchLock)
         {
             var active = _layers.Active;
-            if (_published.Index == Durable.Index)
+            var durable = Durable;
+            if (_published.Index == durable.State.Index)
             {
                 return null;
             }
@@ -180,7 +183,7 @@ public sealed partial class Store
             lock (_gate)
             {
                 Invariant.Check(_layers.Sealed is null, "one flush at a time");
-                _sealedState = _published;
+                _sealedState = durable with { State = _published, EngineState = _publishedEngine.ToArray() };
                 _layers = new Layers(fresh, active);
             }
 
@@ -190,7 +193,7 @@ public sealed partial class Store
 
     private void FlushUntilDone(WriteBuffer buffer)
     {
-        _options.EnsureLogDurable?.Invoke(_sealedState.Index);
+        _options.EnsureLogDurable?.Invoke(_sealedState.State.Index);
         var began = Stopwatch.GetTimestamp();
         while (!TryFlush(buffer))
         {
@@ -280,13 +283,18 @@ public sealed partial class Store
                 }
             }
 
-            writer.SetState(new DiskState
-            {
-                AppliedIndex = _sealedState.Index,
-                AppliedTerm = _sealedState.Term,
-                Count = _sealedState.Count,
-                ClockMs = _sealedState.ClockMs,
-            });
+            var state = _sealedState.State;
+            writer.SetState(
+                new DiskState
+                {
+                    AppliedIndex = state.Index,
+                    AppliedTerm = state.Term,
+                    Count = state.Count,
+                    ClockMs = state.ClockMs,
+                    InstalledIndex = _sealedState.InstalledIndex,
+                    InstalledTerm = _sealedState.InstalledTerm,
+                },
+                _sealedState.EngineState);
             writer.Commit();
         }
         catch

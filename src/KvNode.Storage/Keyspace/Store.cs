@@ -40,6 +40,9 @@ public sealed partial class Store : IDisposable
     private long _publishedVersion;
     private PublishedState _published;
 
+    // The engine's bytes as of _published. Under _batchLock, so that reading them with the state they belong to is possible.
+    private readonly ByteBuffer _publishedEngine = new();
+
     /// <summary>Reads every record of a stopped store. The caller holds the directory's <see cref="DirectoryLock"/>.</summary>
     /// <param name="directory">As given to <see cref="Open"/>.</param>
     /// <exception cref="NativeLibraryMissingException">No liblmdb.</exception>
@@ -68,9 +71,10 @@ public sealed partial class Store : IDisposable
         _disk = disk;
         var reader = disk.RentReader();
         var state = reader.State;
+        _publishedEngine.Set(reader.EngineState);
         disk.ReturnReader(reader);
         _published = new PublishedState(0, state.AppliedIndex, state.AppliedTerm, state.Count, state.ClockMs);
-        _durable = _published;
+        _durable = _sealedState = new DurableState(_published, _publishedEngine.ToArray(), state.InstalledIndex, state.InstalledTerm);
         _layers = new Layers(new WriteBuffer(clearsBelow: false), Sealed: null);
         _writer = new StoreWriteView(this);
         _flushThread = new Thread(RunFlushes) { IsBackground = true, Name = "kv-flush" };
@@ -78,11 +82,28 @@ public sealed partial class Store : IDisposable
     }
 
     /// <summary>Index of the last entry that LMDB holds durably.</summary>
-    public ulong DurableIndex => Durable.Index;
+    public ulong DurableIndex => Durable.State.Index;
 
-    public ulong DurableTerm => Durable.Term;
+    public ulong DurableTerm => Durable.State.Term;
 
-    /// <summary>The state's own clock: the leader time of the last published batch, milliseconds since the Unix epoch.</summary>
+    /// <summary>What LMDB holds durably, its parts of one moment.</summary>
+    public StoreDurable DurablePosition
+    {
+        get
+        {
+            var durable = Durable;
+            return new StoreDurable
+            {
+                Index = durable.State.Index,
+                Term = durable.State.Term,
+                EngineState = durable.EngineState,
+                InstalledIndex = durable.InstalledIndex,
+                InstalledTerm = durable.InstalledTerm,
+            };
+        }
+    }
+
+    /// <summary>The state's own clock: the greatest leader time published, milliseconds since the Unix epoch.</summary>
     public long ClockMs => ReadPublished().ClockMs;
 
     /// <summary>Index of the last published batch.</summary>
@@ -102,14 +123,19 @@ public sealed partial class Store : IDisposable
     }
 
     /// <summary>Makes the batch visible, atomically, as the state at <paramref name="index"/>.</summary>
-    /// <param name="clockMs">The state's own clock after the batch: leader time, milliseconds since the Unix epoch.</param>
-    public void Publish(ulong index, ulong term, long clockMs)
+    /// <param name="clockMs">The state's own clock after the batch: milliseconds since the Unix epoch, never going back.</param>
+    /// <param name="engineState">The engine's own bytes as of this index, which become durable together with it. Copied; at
+    /// most <see cref="StoreLimits.EngineStateBytesMax"/>.</param>
+    public void Publish(ulong index, ulong term, long clockMs, ReadOnlySpan<byte> engineState = default)
     {
         Invariant.Check(index > _published.Index, "the applied index goes up with every batch", index, _published.Index);
+        Invariant.Check(clockMs >= _published.ClockMs, "the state's clock does not go back");
+        Invariant.Check(engineState.Length <= StoreLimits.EngineStateBytesMax, "the engine's state is small");
         var target = _writer.Target;
         var state = new PublishedState(_writer.Sequence, index, term, _writer.Count, clockMs);
         _writer.End();
         SetPublished(state, target);
+        _publishedEngine.Set(engineState);
         var full = target.Bytes >= _options.WriteBufferBytes;
         _batchLock.Exit();
         if (full)
@@ -145,6 +171,17 @@ public sealed partial class Store : IDisposable
         }
     }
 
+    /// <summary>As <see cref="OpenView()"/>, with the engine's own bytes as of that state. Waits for the batch in
+    /// progress.</summary>
+    public StoreReadView OpenView(out byte[] engineState)
+    {
+        lock (_batchLock)
+        {
+            engineState = _publishedEngine.ToArray();
+            return OpenView();
+        }
+    }
+
     /// <summary>Flushes what is published and returns when it is durable in LMDB.</summary>
     /// <exception cref="IOException">The disk is full.</exception>
     public void Checkpoint() => FlushAndWait();
@@ -164,7 +201,7 @@ public sealed partial class Store : IDisposable
                     Keys = published.Count,
                     AppliedIndex = published.Index,
                     AppliedTerm = published.Term,
-                    DurableIndex = durable.Index,
+                    DurableIndex = durable.State.Index,
                     BufferBytes = layers.Active.Bytes + (layers.Sealed?.Bytes ?? 0),
                     BufferKeys = layers.Active.Keys + (layers.Sealed?.Keys ?? 0),
                     FileBytes = disk.FileBytes,
@@ -255,6 +292,44 @@ public sealed partial class Store : IDisposable
 
 /// <summary>What a reader sees: everything up to a sequence number, which is the state at a log position.</summary>
 internal readonly record struct PublishedState(ulong Sequence, ulong Index, ulong Term, long Count, long ClockMs);
+
+/// <summary>What LMDB holds: a published state, the engine's bytes as of it, and where a snapshot was installed last.</summary>
+internal sealed record DurableState(PublishedState State, byte[] EngineState, ulong InstalledIndex, ulong InstalledTerm);
+
+/// <summary>What LMDB holds durably.</summary>
+public readonly record struct StoreDurable
+{
+    /// <summary>Index and term of the last log entry in it.</summary>
+    public required ulong Index { get; init; }
+    public required ulong Term { get; init; }
+
+    /// <summary>The engine's own bytes as of that entry; empty when there are none. They do not change.</summary>
+    public required ReadOnlyMemory<byte> EngineState { get; init; }
+
+    /// <summary>The last entry of the last snapshot that was installed; 0 when there was none.</summary>
+    public required ulong InstalledIndex { get; init; }
+    public required ulong InstalledTerm { get; init; }
+}
+
+/// <summary>Bytes that are often replaced and seldom grow.</summary>
+internal sealed class ByteBuffer
+{
+    private byte[] _bytes = [];
+    private int _length;
+
+    public void Set(ReadOnlySpan<byte> bytes)
+    {
+        if (bytes.Length > _bytes.Length)
+        {
+            _bytes = new byte[Math.Max(bytes.Length, 2 * _bytes.Length)];
+        }
+
+        bytes.CopyTo(_bytes);
+        _length = bytes.Length;
+    }
+
+    public byte[] ToArray() => _bytes.AsSpan(0, _length).ToArray();
+}
 
 /// <summary>The buffers of one moment, newest first. Immutable; replaced as a whole.</summary>
 internal sealed record Layers(WriteBuffer Active, WriteBuffer? Sealed)
