@@ -28,7 +28,7 @@ public interface IReplicatedStateMachine
     /// and the engine stops the process.
     /// </summary>
     /// <param name="entries">
-    /// At least one. An entry of several sub-batches comes as several items with the same Id, in their order and all in
+    /// At least one. An item without payload is a batch of reads, to be run at its place. An entry of several sub-batches comes as several items with the same Id, in their order and all in
     /// one call; an entry that has nothing to execute comes as one item of another kind than Normal.
     /// </param>
     /// <param name="engineState">
@@ -36,6 +36,10 @@ public interface IReplicatedStateMachine
     /// become durable together with the effect of that entry, never before or after it.
     /// </param>
     void Apply(ReadOnlySpan<CommittedEntry> entries, ReadOnlySpan<byte> engineState);
+
+    /// <summary>Runs batches that hold only reads against what is applied, writing the results into them. Never at the same
+    /// time as <see cref="Apply"/>.</summary>
+    void Read(ReadOnlySpan<ProposalBatch> batches);
 
     /// <summary>A consistent cut of the applied state, readable on another thread while Apply goes on.</summary>
     ISnapshotReader OpenSnapshot();

@@ -43,6 +43,9 @@ public enum ProposalStatus
 
     /// <summary>It may or may not take effect later.</summary>
     Unknown,
+
+    /// <summary>Certainly not executed: no leader was there for as long as a batch may wait.</summary>
+    NoLeader,
 }
 
 /// <param name="LeaderHint">Client address of the leader, when known and when not this node.</param>
