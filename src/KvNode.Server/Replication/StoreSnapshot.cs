@@ -14,7 +14,8 @@ internal sealed class StoreSnapshot : ISnapshotReader
     {
         Meta = new SnapshotMeta(new EntryId(view.Term, view.Index), view.Count, members, engineState);
         _stream = new SnapshotStream(
-            new SnapshotHeader(view.Index, view.Term, view.ClockMs, view.Count, members), new KeyspaceRecordSource(view));
+            new SnapshotHeader(view.Index, view.Term, view.ClockMs, view.Count, members) { EngineState = engineState },
+            new KeyspaceRecordSource(view));
     }
 
     public SnapshotMeta Meta { get; }
