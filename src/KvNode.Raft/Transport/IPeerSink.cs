@@ -3,8 +3,9 @@ using KvNode.Raft.Core;
 namespace KvNode.Raft.Transport;
 
 /// <summary>
-/// What the transport delivers to. All calls come from I/O threads, those of one connection one at a time, those of several
-/// at the same time: an implementation puts things into a mailbox and returns. It never blocks and never throws.
+/// What the transport delivers to. Calls come from I/O threads, those of one connection one at a time, those of several at the
+/// same time, and <see cref="OnUnreachable"/> also from within <see cref="IPeerTransport.Send"/>: an implementation puts things
+/// into a mailbox and returns. It never blocks and never throws.
 /// </summary>
 internal interface IPeerSink
 {
