@@ -84,11 +84,17 @@ public readonly record struct RaftMember(ulong Id, string Address, bool Voter, R
 public sealed record NodeStatus
 {
     public required ulong NodeId { get; init; }
+
+    /// <summary>0: in no cluster yet.</summary>
+    public ulong ClusterId { get; init; }
     public required RaftRole Role { get; init; }
     public required ulong Term { get; init; }
 
     /// <summary>Client address of the leader; null when unknown.</summary>
     public required string? LeaderAddress { get; init; }
+
+    /// <summary>Node id of the leader; 0 when unknown.</summary>
+    public ulong LeaderId { get; init; }
     public required ulong CommitIndex { get; init; }
     public required ulong AppliedIndex { get; init; }
 

@@ -111,6 +111,8 @@ internal sealed class RaftCore
     /// <summary>Steps down without a successor, for a leader that cannot write. Does not campaign for two election timeouts.</summary>
     public void Resign() => throw new NotSupportedException();
 
+    public void Withdraw(ulong fromIndex, ulong persistSequence) => throw new NotSupportedException();
+
     public void ForgetLeader() => throw new NotSupportedException();
 
     /// <summary>The connection to a peer broke: what was sent may be lost.</summary>

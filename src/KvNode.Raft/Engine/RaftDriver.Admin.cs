@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using KvNode.Raft.Core;
-using KvNode.Raft.Transport;
 
 namespace KvNode.Raft.Engine;
 
@@ -263,5 +262,7 @@ internal sealed partial class RaftDriver
         {
             FailChanges();
         }
+
+        View.Publish(_core, _alone);
     }
 }

@@ -65,7 +65,7 @@ internal sealed partial class RaftDriver
     {
         if (IsLeader)
         {
-            return (_alone ? _persist.Refusal : null) ?? _parts.Machine.WriteRefusal is { } reason
+            return ((_alone ? _persist.Refusal : null) ?? _parts.Machine.WriteRefusal) is { } reason
                 ? new ProposalOutcome(ProposalStatus.Dropped, Reason: reason)
                 : null;
         }

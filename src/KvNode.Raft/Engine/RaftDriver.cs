@@ -76,11 +76,20 @@ internal sealed partial class RaftDriver
         ? -1
         : (int)Math.Clamp((_nextTick - now + 999_999) / 1_000_000, 0, 1000);
 
+    /// <summary>What other threads may know.</summary>
+    public DriverView View { get; } = new();
+
+    /// <summary>This node is the whole cluster. Any thread.</summary>
+    public bool IsAlone => Volatile.Read(ref _alone);
+
     /// <summary>Whether a batch could be taken now: if not, arriving ones need no turn.</summary>
     public bool WantsBatches => MaySeal();
 
     /// <summary>Nothing else waits for this thread.</summary>
     private bool IsIdle => _eventsLeft == 0 && _mailbox.IsIdle;
+
+    /// <summary>After an input that came as an action. Raft thread.</summary>
+    public void DrainNow() => Drain();
 
     private bool IsQuiet => _persist.Refusal is null && _parts.Outstanding.Count == 0 && _mailbox.BatchCount == 0;
 

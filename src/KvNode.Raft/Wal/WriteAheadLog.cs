@@ -201,6 +201,30 @@ internal sealed class WriteAheadLog : IDisposable
     /// <exception cref="LogCorruptException">What is on disk is not what was written.</exception>
     public List<LogEntry> ReadEntries(ulong first, ulong last, long bytesMax) => _reader.Read(first, last, bytesMax);
 
+    /// <summary>The last entry that is not in the log any more. Any thread.</summary>
+    public EntryId BeforeFirst
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _map.BeforeFirst;
+            }
+        }
+    }
+
+    /// <summary>The first entry of each run of equal terms, as it is now. Any thread.</summary>
+    public EntryId[] TermRuns
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return [.. _map.TermRuns];
+            }
+        }
+    }
+
     /// <summary>The term of an entry that is in the log, or of the one before the first. Any thread.</summary>
     public bool TryTerm(ulong index, out ulong term)
     {
