@@ -59,6 +59,11 @@ internal sealed class KvStateMachine(Store store, Executor executor, IReadOnlyLi
         return new StoreSnapshot(view, members, engineState);
     }
 
-    public ISnapshotWriter CreateRestore(SnapshotMeta meta) =>
-        throw new NotSupportedException("a single voter has nobody to receive a snapshot from");
+    public ISnapshotWriter CreateRestore(SnapshotMeta meta) => new StoreRestore(store.BeginInstall(new InstallManifest
+    {
+        Index = meta.Position.Index,
+        Term = meta.Position.Term,
+        Count = meta.Count,
+        EngineState = meta.EngineState,
+    }));
 }

@@ -24,3 +24,15 @@ internal sealed class StoreSnapshot : ISnapshotReader
 
     public void Dispose() => _stream.Dispose();
 }
+
+/// <summary>The store's install as the engine's writer. Owns the install.</summary>
+internal sealed class StoreRestore(StoreInstall install) : ISnapshotWriter
+{
+    public void Write(ReadOnlySpan<byte> chunk) => install.Write(chunk);
+
+    public void Complete() => install.Complete();
+
+    public void Commit() => install.Commit();
+
+    public void Dispose() => install.Dispose();
+}

@@ -17,6 +17,12 @@ public sealed partial class Store
     private bool _sealRequested;
     private bool _stopping;
     private bool _flushThreadEnded;
+
+    // True from before the flush thread seals until what it sealed is on disk, or given up for a swap.
+    private bool _flushing;
+
+    // True while an install takes the place of all layers: nothing may be sealed or flushed.
+    private bool _swapping;
     private string? _flushError;
     private long _flushes;
     private long _flushMicroseconds;
@@ -130,6 +136,7 @@ public sealed partial class Store
             lock (_gate)
             {
                 _flushThreadEnded = true;
+                _flushing = false;
                 Monitor.PulseAll(_gate);
             }
         }
@@ -148,6 +155,17 @@ public sealed partial class Store
                 }
 
                 _sealRequested = false;
+                while (_swapping)
+                {
+                    if (_stopping)
+                    {
+                        return null;
+                    }
+
+                    _ = Monitor.Wait(_gate);
+                }
+
+                _flushing = true;
             }
 
             if (TrySeal() is { } buffer)
@@ -157,6 +175,7 @@ public sealed partial class Store
 
             lock (_gate)
             {
+                _flushing = false;
                 if (_stopping)
                 {
                     return null;
@@ -172,6 +191,12 @@ public sealed partial class Store
     {
         lock (_batchLock)
         {
+            if (_layers.Sealed is { } left)
+            {
+                // Its flush was given up for a swap that then did not take place.
+                return left;
+            }
+
             var active = _layers.Active;
             var durable = Durable;
             if (_published.Index == durable.State.Index)
@@ -182,9 +207,8 @@ public sealed partial class Store
             var fresh = new WriteBuffer(clearsBelow: false);
             lock (_gate)
             {
-                Invariant.Check(_layers.Sealed is null, "one flush at a time");
                 _sealedState = durable with { State = _published, EngineState = _publishedEngine.ToArray() };
-                _layers = new Layers(fresh, active);
+                _layers = new Layers(fresh, active, _layers.Disk);
             }
 
             return active;
@@ -205,6 +229,13 @@ public sealed partial class Store
                 }
 
                 Monitor.PulseAll(_gate);
+                if (_swapping)
+                {
+                    _flushing = false;
+                    _sealRequested = true;
+                    return;
+                }
+
                 Monitor.Wait(_gate, _options.RetryInterval);
             }
         }
@@ -213,6 +244,7 @@ public sealed partial class Store
         {
             _durable = _sealedState;
             _flushError = null;
+            _flushing = false;
             _flushes++;
             _flushMicroseconds += (long)Stopwatch.GetElapsedTime(began).TotalMicroseconds;
             _lastFlushUnixMs = DateTimeOffset.UtcNow.ToUnixTimeMilliseconds();
@@ -223,14 +255,18 @@ public sealed partial class Store
         buffer.Release();
     }
 
+    /// <summary>For tests: called before each attempt to flush; what it throws happens there.</summary>
+    internal Action? FlushFailpoint { get; set; }
+
     // False when the disk is full: nothing changed, it may be tried again.
     private bool TryFlush(WriteBuffer buffer)
     {
         try
         {
+            FlushFailpoint?.Invoke();
             while (!TryWriteToDisk(buffer))
             {
-                _disk.GrowMap();
+                _layers.Disk.GrowMap();
             }
 
             return true;
@@ -262,7 +298,7 @@ public sealed partial class Store
 
     private void WriteToDisk(WriteBuffer buffer)
     {
-        var writer = _disk.BeginWrite();
+        var writer = _layers.Disk.BeginWrite();
         try
         {
             if (buffer.ClearsBelow)

@@ -9,6 +9,8 @@ namespace KvNode.Storage;
 /// <para>Layers, newest first: the active buffer, the sealed buffer that is being flushed (or none), LMDB. A view pins
 /// the three together. The flush thread commits the sealed buffer to LMDB first and takes it out of the layers
 /// afterwards, so a view may find a key in both, never in neither.</para>
+/// <para>Replacement. An installed snapshot takes the place of all layers at once (Store.Install.cs). A view keeps the LMDB
+/// files it began with, which are closed when the last such view ends.</para>
 /// <para>Durability. Nothing here is durable before a flush; the log is. A flush commits the data and the index and
 /// term it covers in one LMDB transaction, so replay starts exactly after what LMDB holds.</para>
 /// </remarks>
@@ -17,8 +19,8 @@ public sealed partial class Store : IDisposable
     private const string DiskFolder = "lmdb";
 
     private readonly StoreOptions _options;
+    private readonly string _directory;
     private readonly DirectoryLock _lock;
-    private readonly DiskKeyspace _disk;
 
     // Held by the applying thread from BeginBatch to Publish, and by the flush thread while it seals: a buffer is only
     // ever sealed between batches.
@@ -54,8 +56,9 @@ public sealed partial class Store : IDisposable
         var directoryLock = DirectoryLock.Acquire(directory);
         try
         {
+            DeleteAside(directory);
             var disk = DiskKeyspace.Open(Path.Combine(directory, DiskFolder), new DiskOptions { MapBytes = options.MapBytes });
-            return new Store(options, directoryLock, disk);
+            return new Store(directory, options, directoryLock, disk);
         }
         catch
         {
@@ -64,18 +67,18 @@ public sealed partial class Store : IDisposable
         }
     }
 
-    private Store(StoreOptions options, DirectoryLock directoryLock, DiskKeyspace disk)
+    private Store(string directory, StoreOptions options, DirectoryLock directoryLock, DiskKeyspace disk)
     {
+        _directory = directory;
         _options = options;
         _lock = directoryLock;
-        _disk = disk;
         var reader = disk.RentReader();
         var state = reader.State;
         _publishedEngine.Set(reader.EngineState);
         disk.ReturnReader(reader);
         _published = new PublishedState(0, state.AppliedIndex, state.AppliedTerm, state.Count, state.ClockMs);
         _durable = _sealedState = new DurableState(_published, _publishedEngine.ToArray(), state.InstalledIndex, state.InstalledTerm);
-        _layers = new Layers(new WriteBuffer(clearsBelow: false), Sealed: null);
+        _layers = new Layers(new WriteBuffer(clearsBelow: false), Sealed: null, disk);
         _writer = new StoreWriteView(this);
         _flushThread = new Thread(RunFlushes) { IsBackground = true, Name = "kv-flush" };
         _flushThread.Start();
@@ -118,7 +121,7 @@ public sealed partial class Store : IDisposable
         WaitForRoom();
         _batchLock.Enter();
         var layers = PinLayers();
-        _writer.Begin(layers, _disk.RentReader(), _published);
+        _writer.Begin(layers, layers.Disk.RentReader(), _published);
         return _writer;
     }
 
@@ -154,10 +157,11 @@ public sealed partial class Store : IDisposable
         {
             var version = Volatile.Read(ref _publishedVersion);
             var layers = PinLayers();
-            var reader = _disk.RentReader();
+            var reader = RentReader(layers);
             var state = _published;
             Volatile.ReadBarrier();
-            if ((version & 1) == 0 && version == Volatile.Read(ref _publishedVersion) && ReferenceEquals(layers, _layers))
+            if ((version & 1) == 0 && version == Volatile.Read(ref _publishedVersion) && ReferenceEquals(layers, _layers) &&
+                reader is not null)
             {
                 // Nothing was published and no layer came or went meanwhile: LMDB holds nothing of the active buffer,
                 // and the state is the one these layers show.
@@ -165,7 +169,11 @@ public sealed partial class Store : IDisposable
                 return view;
             }
 
-            _disk.ReturnReader(reader);
+            if (reader is not null)
+            {
+                layers.Disk.ReturnReader(reader);
+            }
+
             layers.Unpin();
             spin.SpinOnce();
         }
@@ -192,7 +200,7 @@ public sealed partial class Store : IDisposable
         {
             var layers = _layers;
             var published = ReadPublished();
-            var disk = _disk.Statistics();
+            var disk = DiskStatistics();
             var durable = Durable;
             lock (_gate)
             {
@@ -216,21 +224,23 @@ public sealed partial class Store : IDisposable
         }
     }
 
-    /// <summary>Flushes everything and closes. The views must be gone.</summary>
+    /// <summary>Flushes everything and closes. The views must be gone, and an install that was begun disposed.</summary>
+    /// <exception cref="InvalidOperationException">They are not. The files then stay open.</exception>
     public void Dispose()
     {
+        RefuseWhileInstalling();
         if (!StopFlushing())
         {
             return;
         }
 
-        _layers.Active.Release();
-        _layers.Sealed?.Release();
-        _disk.Dispose();
+        var layers = _layers;
+        layers.Active.Release();
+        layers.Sealed?.Release();
+        CloseReplaced();
+        layers.Disk.Dispose();
         _lock.Dispose();
     }
-
-    internal DiskKeyspace Disk => _disk;
 
     /// <summary>Where writes go outside a batch that cleared everything.</summary>
     internal WriteBuffer ActiveBuffer => _layers.Active;
@@ -248,6 +258,36 @@ public sealed partial class Store : IDisposable
             }
 
             // Taken out of the layers and freed between the two lines: there is a newer set already.
+        }
+    }
+
+    // Null when the layers are no longer the store's, which the caller then sees for itself.
+    private static DiskReader? RentReader(Layers layers)
+    {
+        try
+        {
+            return layers.Disk.TryRentReader();
+        }
+        catch
+        {
+            layers.Unpin();
+            throw;
+        }
+    }
+
+    private DiskStatistics DiskStatistics()
+    {
+        while (true)
+        {
+            var disk = _layers.Disk;
+            try
+            {
+                return disk.Statistics();
+            }
+            catch (ObjectDisposedException) when (!ReferenceEquals(disk, _layers.Disk))
+            {
+                // Replaced between the two lines.
+            }
         }
     }
 
@@ -331,10 +371,11 @@ internal sealed class ByteBuffer
     public byte[] ToArray() => _bytes.AsSpan(0, _length).ToArray();
 }
 
-/// <summary>The buffers of one moment, newest first. Immutable; replaced as a whole.</summary>
-internal sealed record Layers(WriteBuffer Active, WriteBuffer? Sealed)
+/// <summary>The layers of one moment, newest first. Immutable; replaced as a whole.</summary>
+internal sealed record Layers(WriteBuffer Active, WriteBuffer? Sealed, DiskKeyspace Disk)
 {
-    /// <summary>Keeps the buffers' memory; false when one of them is already gone.</summary>
+    /// <summary>Keeps the buffers' memory; false when one of them is already gone. A reader rented from the disk keeps
+    /// that.</summary>
     public bool TryPin()
     {
         if (!Active.TryAddReference())
