@@ -46,6 +46,9 @@ public enum ProposalStatus
 
     /// <summary>Certainly not executed: no leader was there for as long as a batch may wait.</summary>
     NoLeader,
+
+    /// <summary>Certainly not executed, now or later: a later batch of this node's took effect, and a leader lost this one.</summary>
+    Superseded,
 }
 
 /// <param name="LeaderHint">Client address of the leader, when known and when not this node.</param>
@@ -65,9 +68,12 @@ public enum ReadLevel
     Linearizable,
 }
 
-/// <param name="Ok">False: this node may not serve the read at this level now.</param>
+/// <param name="Outcome">Committed: the read may be served. Otherwise why this node may not serve it at this level now.</param>
 /// <param name="AppliedIndex">The read will see at least this index.</param>
-public readonly record struct ReadBarrier(bool Ok, ulong AppliedIndex, string? LeaderHint);
+public readonly record struct ReadBarrier(ProposalOutcome Outcome, ulong AppliedIndex)
+{
+    public bool Ok => Outcome.Status == ProposalStatus.Committed;
+}
 
 public enum RaftRole
 {

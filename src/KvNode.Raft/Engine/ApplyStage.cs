@@ -279,7 +279,7 @@ internal sealed class ApplyStage
             {
                 _answers.Add(new Answer(item.Batch, item.State == OutstandingBatches.State.Failed
                     ? item.Outcome
-                    : new ProposalOutcome(ProposalStatus.Dropped, Reason: "the leader changed")));
+                    : new ProposalOutcome(ProposalStatus.Superseded)));
             }
         }
 

@@ -62,7 +62,7 @@ public sealed partial class RaftEngine
     {
         if (CanReadLocally(level))
         {
-            return ValueTask.FromResult(new ReadBarrier(true, _apply?.AppliedIndex ?? 0, LeaderHint: null));
+            return ValueTask.FromResult(new ReadBarrier(new ProposalOutcome(ProposalStatus.Committed), _apply?.AppliedIndex ?? 0));
         }
 
         var barrier = new BarrierBatch();
@@ -151,8 +151,7 @@ public sealed partial class RaftEngine
         public async Task<ReadBarrier> WaitAsync(RaftEngine engine)
         {
             var outcome = await _done.Task;
-            return new ReadBarrier(
-                outcome.Status == ProposalStatus.Committed, engine._apply?.AppliedIndex ?? 0, outcome.LeaderHint);
+            return new ReadBarrier(outcome, engine._apply?.AppliedIndex ?? 0);
         }
     }
 }

@@ -43,6 +43,23 @@ public sealed partial class RaftEngine : IConsensusEngine
     private int _disposed;
     private long _proposals;
 
+    /// <param name="security">How peers prove that they belong.</param>
+    /// <param name="notice">News of the connections between nodes, for the log. Any thread.</param>
+    /// <param name="fatal">Told why the engine cannot go on; must end the process. Any thread; called once.</param>
+    public RaftEngine(
+        RaftOptions options,
+        ISnapshotStore snapshots,
+        TransportSecurity security,
+        Action<PeerNotice> notice,
+        Action<Exception> fatal)
+        : this(
+            options,
+            snapshots,
+            identity => new PeerTransport(new TransportOptions { Identity = identity, Security = security, Notice = notice }),
+            fatal)
+    {
+    }
+
     /// <param name="connect">Makes the way to the other members.</param>
     /// <param name="fatal">Told why the engine cannot go on; must end the process. Any thread; called once.</param>
     internal RaftEngine(
@@ -59,6 +76,9 @@ public sealed partial class RaftEngine : IConsensusEngine
     /// <summary>What the start cut off the end of the log and why, for people; null if nothing was. Nothing acknowledged
     /// is lost by it at the durability the log was written with.</summary>
     public string? TornTail => _log?.Image.TornTail;
+
+    /// <summary>Takes connections of other nodes; there once the engine has recovered.</summary>
+    public IPeerAcceptor? Acceptor => _links as IPeerAcceptor;
 
     /// <inheritdoc/>
     public ValueTask StartAsync(IReplicatedStateMachine machine, CancellationToken cancellationToken)

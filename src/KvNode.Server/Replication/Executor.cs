@@ -64,12 +64,11 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
         return clockMs;
     }
 
-    /// <summary>Answers a batch that was not committed. Reads are answered from the published state.</summary>
-    public void AnswerFailure(CommandBatch batch, ProposalOutcome outcome)
+    /// <summary>Answers a batch that holds only reads. Apply thread.</summary>
+    public void Read(CommandBatch batch, KeyspaceView view)
     {
-        using var view = store.OpenView();
+        batch.Replies.Reset();
         var reads = batch.Reads;
-        var operation = 0;
         for (var r = 0; r < batch.Runs.Length; r++)
         {
             var sink = batch.Runs[r].Sink;
@@ -82,11 +81,7 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
                     open = batch.HandOver(r);
                 }
 
-                if (!batch.IsRead(operation++))
-                {
-                    AnswerFailure(batch.Replies, outcome);
-                }
-                else if (open)
+                if (open)
                 {
                     RunRead(ref reads, sink, view, batch.Replies);
                 }
@@ -100,19 +95,25 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
         }
     }
 
-    private static void AnswerFailure(RespWriter reply, ProposalOutcome outcome)
+    /// <summary>
+    /// Answers a batch that was not committed: each write with the reason. Reads get it too, for whatever stands in the
+    /// way of the write stands in the way of knowing what is newest.
+    /// </summary>
+    public static void AnswerFailure(CommandBatch batch, ProposalOutcome outcome)
     {
-        switch (outcome.Status)
+        for (var r = 0; r < batch.Runs.Length; r++)
         {
-            case ProposalStatus.NotLeader:
-                RespError.TryLeader(reply, outcome.LeaderHint);
-                break;
-            case ProposalStatus.Dropped:
-                RespError.WriteRefused(reply, outcome.Reason ?? "not accepted");
-                break;
-            default:
-                reply.Error(RespError.OutcomeUnknown);
-                break;
+            for (var i = 0; i < batch.Runs[r].Operations; i++)
+            {
+                if (batch.Replies.Length > Limits.HeldReplyBytes)
+                {
+                    _ = batch.HandOver(r);
+                }
+
+                RespError.NotExecuted(batch.Replies, outcome);
+            }
+
+            batch.EndRun(r);
         }
     }
 

@@ -41,12 +41,32 @@ internal sealed class KvStateMachine(Store store, Executor executor, IReadOnlyLi
             if (entry.Kind == EntryKind.Normal)
             {
                 var payload = entry.Payload.Span;
-                clockMs = executor.Apply(payload, entry.Batch as CommandBatch, view, _discard, clockMs);
+                var batch = entry.Batch as CommandBatch;
+                if (!payload.IsEmpty)
+                {
+                    clockMs = executor.Apply(payload, batch, view, _discard, clockMs);
+                }
+                else if (batch is not null)
+                {
+                    executor.Read(batch, view);
+                }
             }
         }
 
         var last = entries[^1].Id;
         store.Publish(last.Index, last.Term, clockMs, engineState);
+    }
+
+    public void Read(ReadOnlySpan<ProposalBatch> batches)
+    {
+        using var view = store.OpenView();
+        foreach (var proposal in batches)
+        {
+            if (proposal is CommandBatch batch)
+            {
+                executor.Read(batch, view);
+            }
+        }
     }
 
     public void Dispose() => _discard.Dispose();
