@@ -118,7 +118,7 @@ internal static class Limits
         Bounds[] all =
         [
             ValueBytes, QueryBufferBytes, OutputBufferBytes, Clients, IdleSeconds, KeepAliveSeconds, SnapshotsKeep,
-            WriteBufferBytes, WalSegmentBytes,
+            WriteBufferBytes, WalSegmentBytes, LogKeepBytes, LeaderWaitMilliseconds, ElectionMilliseconds,
         ];
         foreach (var bounds in all)
         {
