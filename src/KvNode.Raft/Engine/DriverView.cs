@@ -14,6 +14,7 @@ internal sealed class DriverView
     private ulong _lastIndex;
     private ulong _lastTerm;
     private bool _leadsAlone;
+    private long _leaseEnd = long.MinValue;
 
     public RaftRole Role => (RaftRole)Volatile.Read(ref _role);
 
@@ -32,6 +33,9 @@ internal sealed class DriverView
     /// </summary>
     public bool LeadsAlone => Volatile.Read(ref _leadsAlone);
 
+    /// <summary>Monotonic nanoseconds until which nobody else can lead; long.MinValue: unknown.</summary>
+    public long LeaseEnd => Volatile.Read(ref _leaseEnd);
+
     /// <summary>Raft thread.</summary>
     public void Publish(RaftCore core, bool alone)
     {
@@ -46,6 +50,7 @@ internal sealed class DriverView
         Volatile.Write(ref _commit, core.Commit);
         Volatile.Write(ref _lastTerm, core.Log.Last.Term);
         Volatile.Write(ref _lastIndex, core.Log.Last.Index);
+        Volatile.Write(ref _leaseEnd, core.LeaseEnd);
         Volatile.Write(ref _leadsAlone, alone && core.Role == CoreRole.Leader && core.HasCommittedInTerm);
     }
 }

@@ -88,11 +88,13 @@ internal static class EngineStart
     /// <summary>What the core starts from, once everything committed is applied.</summary>
     public static InitialState State(WriteAheadLog log, ulong applied, Membership membership)
     {
-        var tail = log.LoadTail(applied + 1);
+        // The newest entry at least, applied or not: it tells where the log ends.
+        var first = Math.Max(log.FirstIndex, Math.Min(applied + 1, log.Last.Index));
+        var tail = log.LoadTail(first);
         var older = new List<EntryId>();
         foreach (var run in log.TermRuns)
         {
-            if (run.Index <= applied)
+            if (run.Index < first)
             {
                 older.Add(run);
             }

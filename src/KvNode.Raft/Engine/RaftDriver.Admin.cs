@@ -81,15 +81,14 @@ internal sealed partial class RaftDriver
         }
     }
 
-    private void FailChanges()
+    private void FailChanges(string reason)
     {
         foreach (var (_, done) in _changes)
         {
-            done.SetResult(new AdminOutcome(false, "leadership was lost; the change may still take effect"));
+            done.SetResult(new AdminOutcome(false, reason));
         }
 
         _changes.Clear();
-        _promotions.Clear();
     }
 
     /// <summary>The voter with the longest log, of those that answer; 0 for none.</summary>
@@ -118,6 +117,12 @@ internal sealed partial class RaftDriver
             if (_persist.Refusal is not null)
             {
                 _persist.TryResume();
+            }
+
+            if (_persist.Refusal is null && IsLeader && !_core.HasCommittedInTerm && _core.Log.Last.Index == _core.Commit)
+            {
+                // The term's first entry was among what the full disk refused.
+                _ = _core.Propose(EntryKind.Empty, default, out _);
             }
 
             return;
@@ -260,7 +265,8 @@ internal sealed partial class RaftDriver
     {
         if (!IsLeader && (_changes.Count > 0 || _promotions.Count > 0))
         {
-            FailChanges();
+            FailChanges("leadership was lost; the change may still take effect");
+            _promotions.Clear();
         }
 
         View.Publish(_core, _alone);

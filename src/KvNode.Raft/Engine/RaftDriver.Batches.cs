@@ -309,6 +309,7 @@ internal sealed partial class RaftDriver
         }
 
         _core.Withdraw(first, request.Sequence);
+        FailChanges(refusal);
         var outcome = new ProposalOutcome(ProposalStatus.Dropped, Reason: refusal);
         _parts.Outstanding.Visit((lowest, outcome), static (context, ref item) =>
         {

@@ -138,12 +138,6 @@ internal sealed partial class RaftDriver
                 ((Action)item.State!)();
                 break;
         }
-
-        // Messages of this event refer to what the core's next call may change.
-        if (item.Kind != EventKind.Action || _core.Role == CoreRole.Leader)
-        {
-            Drain();
-        }
     }
 
     /// <summary>The frame's bytes are copied once, next to those of the other entries, and the frame is free again.</summary>
@@ -164,7 +158,6 @@ internal sealed partial class RaftDriver
                 }
 
                 _core.Step(item.Message);
-                Drain();
             }
 
             entries.AsSpan(0, count).Clear();

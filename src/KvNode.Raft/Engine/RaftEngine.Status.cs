@@ -54,8 +54,24 @@ public sealed partial class RaftEngine
     }
 
     /// <inheritdoc/>
-    public bool CanReadLocally(ReadLevel level) =>
-        level == ReadLevel.Local || _driver is { View.LeadsAlone: true };
+    public bool CanReadLocally(ReadLevel level)
+    {
+        if (level == ReadLevel.Local)
+        {
+            return true;
+        }
+
+        if (_driver is not { View: var view })
+        {
+            return false;
+        }
+
+        // In this order: what was committed when the clock still lay within the lease must be applied.
+        return view.LeadsAlone
+            || (level == ReadLevel.LeaderLease && view.Commit <= AppliedIndex && Now() < view.LeaseEnd && view.Commit <= AppliedIndex);
+    }
+
+    private ulong AppliedIndex => _apply?.AppliedIndex ?? 0;
 
     /// <inheritdoc/>
     public ValueTask<ReadBarrier> ReadBarrierAsync(ReadLevel level)

@@ -41,7 +41,7 @@ internal sealed class Node : IAsyncDisposable
             EnsureLogDurable = index => _engine!.EnsureLogDurable(index),
             Fatal = fatal.End,
         });
-        _executor = new Executor(CommandTable.Default, _store, _stats);
+        _executor = new Executor(CommandTable.Default, _stats);
         _machine = new KvStateMachine(_store, _executor, [options.Advertise]);
         _engine = new RaftEngine(
             new RaftOptions

@@ -10,7 +10,7 @@ namespace KvNode.Server.Replication;
 /// Runs commands against a view of the store and keeps their counters.
 /// </summary>
 /// <remarks>Reads may run on any thread, each with its own view and reply buffer; writes run on the apply thread.</remarks>
-internal sealed class Executor(CommandTable table, Store store, ServerStats stats)
+internal sealed class Executor(CommandTable table, ServerStats stats)
 {
     // Timing every command would cost as much as a fast command; one in this many is timed and counted that often.
     private const int TimingSample = 64;

@@ -1,4 +1,3 @@
-using KvNode.Raft;
 using KvNode.Server.Commands;
 using KvNode.Server.Resp;
 

@@ -1,6 +1,5 @@
 using System.Buffers;
 using System.IO.Pipelines;
-using KvNode.Raft;
 using KvNode.Server.Commands;
 using KvNode.Server.Replication;
 using KvNode.Server.Resp;
