@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Net.Sockets;
 using KvNode.Raft.SingleVoter;
+using KvNode.Raft.Transport;
 using KvNode.Server.Commands;
 using KvNode.Server.Replication;
 using KvNode.Server.Resp;
@@ -18,6 +19,7 @@ internal sealed class Node : IAsyncDisposable
     private readonly ILogger _log;
     private readonly ServerStats _stats = new();
     private readonly ClientList _clients;
+    private readonly TransportSecurity _security;
     private readonly DirectoryLock? _logLock;
     private readonly Store _store;
     private readonly Executor _executor;
@@ -32,6 +34,7 @@ internal sealed class Node : IAsyncDisposable
     {
         _options = options;
         _log = log;
+        _security = options.Security.Load();
         _clients = new ClientList(_stats, TimeSpan.FromSeconds(options.IdleSeconds));
         var fatal = new FatalExit();
         _logLock = NodeOptions.IsSameDirectory(options.LogDirectory, options.DataDirectory) ? null : DirectoryLock.Acquire(options.LogDirectory);
@@ -88,6 +91,7 @@ internal sealed class Node : IAsyncDisposable
         _machine.Dispose();
         _store.Dispose();
         _logLock?.Dispose();
+        _security.Tls?.Dispose();
     }
 
     private async Task RecoverAsync()
@@ -140,7 +144,11 @@ internal sealed class Node : IAsyncDisposable
         try
         {
             _listener = await Listener.StartAsync(
-                await _options.Listen.ResolveAsync(), new RespConnection(services, _clients, _log), _clients, allowed);
+                await _options.Listen.ResolveAsync(),
+                new RespConnection(services, _clients, _log),
+                _clients,
+                allowed,
+                _security.Tls is { } tls ? new TlsConnections(tls, _log) : null);
         }
         catch (Exception e) when (e is IOException or SocketException)
         {

@@ -57,6 +57,9 @@ internal sealed record NodeOptions
     /// <summary><c>--wal-segment-size</c>.</summary>
     public required int WalSegmentBytes { get; init; }
 
+    /// <summary><c>--cluster-secret</c>, <c>--tls-cert</c> and what belongs to them.</summary>
+    public SecurityOptions Security { get; init; } = SecurityOptions.None;
+
     /// <summary><c>--log-level</c>.</summary>
     public required LogLevel LogLevel { get; init; }
 
@@ -99,6 +102,6 @@ internal sealed record NodeOptions
             return $"--client-output-buffer must be at least --max-value and 1mb more ({commandBytes} bytes)";
         }
 
-        return null;
+        return Security.Problem();
     }
 }
