@@ -187,8 +187,8 @@ internal sealed class WriteAheadLog : IDisposable
     public List<LogEntry> LoadTail(ulong firstIndex)
     {
         var entries = _reader.Read(firstIndex, ulong.MaxValue, long.MaxValue);
-        Invariant.Check(firstIndex > _map.BeforeFirst.Index);
-        Invariant.Check((ulong)entries.Count == Math.Max(_map.Last.Index + 1, firstIndex) - firstIndex);
+        Invariant.Check(firstIndex >= FirstIndex);
+        Invariant.Check((ulong)entries.Count == Math.Max(Last.Index + 1, firstIndex) - firstIndex);
         return entries;
     }
 
@@ -200,6 +200,27 @@ internal sealed class WriteAheadLog : IDisposable
     /// </summary>
     /// <exception cref="LogCorruptException">What is on disk is not what was written.</exception>
     public List<LogEntry> ReadEntries(ulong first, ulong last, long bytesMax) => _reader.Read(first, last, bytesMax);
+
+    /// <summary>The last entry that is not in the log any more: given up, or a received snapshot's. Any thread.</summary>
+    public EntryId BeforeFirst
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _map.BeforeFirst;
+            }
+        }
+    }
+
+    /// <summary>The first entry of each run of equal terms that is in the log now, in order. Any thread.</summary>
+    public List<EntryId> CopyTermRuns()
+    {
+        lock (_gate)
+        {
+            return [.. _map.TermRuns];
+        }
+    }
 
     /// <summary>The term of an entry that is in the log, or of the one before the first. Any thread.</summary>
     public bool TryTerm(ulong index, out ulong term)

@@ -169,6 +169,8 @@ internal sealed class WalRig(SimDisk disk, WalOptions options)
     {
         var image = WalRecovery.Inspect(Disk);
         Assert.Equal(Log!.FirstIndex, image.FirstIndex);
+        Assert.Equal(Log.BeforeFirst, image.BeforeFirst);
+        Assert.Equal(Log.CopyTermRuns(), image.TermRuns);
         CheckImage(image);
     }
 

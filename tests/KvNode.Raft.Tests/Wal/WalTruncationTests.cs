@@ -68,18 +68,25 @@ public sealed class WalTruncationTests
         rig.Close();
     }
 
-    [Fact]
-    public void ASegmentWithVoidEntriesAboveTheRetiredIndexStays()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void ASegmentWithVoidEntriesAboveTheRetiredIndexStays(bool reopened)
     {
         var rig = NewRig();
         rig.Append(Entry(1, 1, 100), Entry(2, 1, 100), Entry(3, 1, 100));
-        rig.Append(WalRecord.Truncate(2));
-        rig.Append(Entry(2, 2, 7000));
+        rig.Append(WalRecord.Truncate(2), Entry(2, 2, 100));
         rig.Append(Entry(3, 2, 7000));
         rig.Append(Entry(4, 2, 7000));
         rig.Sync();
+        if (reopened)
+        {
+            rig.Restart(rig.Disk.AfterKill());
+            rig.Open();
+        }
+
         Assert.Equal(0, rig.Log!.Retire(2));
-        Assert.Equal(3, rig.Log.Retire(3));
+        Assert.Equal(2, rig.Log.Retire(3));
         Assert.Equal(4UL, rig.Log.FirstIndex);
         Assert.Equal(4UL, WalRecovery.Inspect(rig.Disk).FirstIndex);
         rig.Close();
