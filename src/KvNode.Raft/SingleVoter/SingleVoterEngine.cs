@@ -293,7 +293,9 @@ public sealed class SingleVoterEngine : IConsensusEngine
         }
     }
 
-    private void Fail(Exception e)
+    /// <summary>Stops answering at once and reports the cause to the owner: something beside the engine (the store) cannot
+    /// go on. Any thread.</summary>
+    public void Fail(Exception e)
     {
         _leading = false;
         var first = Interlocked.Exchange(ref _failed, 1) == 0;

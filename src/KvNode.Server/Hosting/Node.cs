@@ -39,7 +39,7 @@ internal sealed class Node : IAsyncDisposable
         {
             WriteBufferBytes = options.WriteBufferBytes,
             EnsureLogDurable = index => _engine!.EnsureLogDurable(index),
-            Fatal = fatal.End,
+            Fatal = e => _engine!.Fail(e),
         });
         _executor = new Executor(CommandTable.Default, _store, _stats);
         _machine = new KvStateMachine(_store, _executor, [options.Listen.ToString()]);
