@@ -42,7 +42,7 @@ internal sealed class Node : IAsyncDisposable
         {
             WriteBufferBytes = options.WriteBufferBytes,
             EnsureLogDurable = index => _engine!.EnsureLogDurable(index),
-            Fatal = fatal.End,
+            Fatal = e => _engine!.Fail(e),
         });
         _executor = new Executor(CommandTable.Default, _stats);
         _machine = new KvStateMachine(_store, _executor, [options.Advertise]);
