@@ -10,6 +10,9 @@ internal sealed class KvStateMachine(Store store, Executor executor, IReadOnlyLi
     // Replies of entries that nobody on this node waits for.
     private readonly RespWriter _discard = new();
 
+    /// <summary>Addresses of the cluster's members, for people who look into a snapshot. May be set by any thread.</summary>
+    public IReadOnlyList<string> Members { get; set; } = members;
+
     public EntryId Durable
     {
         get
@@ -56,7 +59,7 @@ internal sealed class KvStateMachine(Store store, Executor executor, IReadOnlyLi
     public ISnapshotReader OpenSnapshot()
     {
         var view = store.OpenView(out var engineState);
-        return new StoreSnapshot(view, members, engineState);
+        return new StoreSnapshot(view, Members, engineState);
     }
 
     public ISnapshotWriter CreateRestore(SnapshotMeta meta) => new StoreRestore(store.BeginInstall(new InstallManifest
