@@ -1,5 +1,4 @@
 using System.Text;
-using KvNode.Storage.Snapshots;
 using KvNode.Testing;
 using Xunit;
 

@@ -20,7 +20,7 @@ public sealed class StoreInstallMemoryTests : IDisposable
         var header = new SnapshotHeader(7, 2, 0, Keys, []);
         using var stream = new SnapshotStream(header, new CountedSource(Keys));
         using var store = NamedState.Open(_directory.Path);
-        using (var install = store.BeginInstall(NamedState.Manifest(header)))
+        using (var install = StoreInstall.Begin(store, NamedState.Manifest(header)))
         {
             var before = AnonymousBytes();
             var most = 0L;

@@ -133,7 +133,7 @@ public sealed class StoreInstallTests : IDisposable
     {
         using var store = Open(Data);
         Apply(store, 1);
-        using (var install = store.BeginInstall(Manifest(5)))
+        using (var install = StoreInstall.Begin(store, Manifest(5)))
         {
             var file = File(5);
             Feed(install, file.AsSpan(0, file.Length / 2));
@@ -157,8 +157,8 @@ public sealed class StoreInstallTests : IDisposable
     public void OneInstallAtATimeAndNotAfterItsEnd()
     {
         var store = Open(Data);
-        var install = store.BeginInstall(Manifest(5));
-        Assert.Throws<InvalidOperationException>(() => store.BeginInstall(Manifest(6)));
+        var install = StoreInstall.Begin(store, Manifest(5));
+        Assert.Throws<InvalidOperationException>(() => StoreInstall.Begin(store, Manifest(6)));
         Assert.Throws<InvalidOperationException>(store.Dispose);
         Feed(install, File(5));
         install.Complete();
@@ -180,7 +180,7 @@ public sealed class StoreInstallTests : IDisposable
         var file = File(5);
         foreach (var length in (ReadOnlySpan<int>)[0, 1, 100, file.Length / 2, file.Length - 1, file.Length])
         {
-            using (var install = store.BeginInstall(Manifest(5)))
+            using (var install = StoreInstall.Begin(store, Manifest(5)))
             {
                 Feed(install, file.AsSpan(0, length));
             }
@@ -229,7 +229,7 @@ public sealed class StoreInstallTests : IDisposable
         var header = new SnapshotHeader(7, 2, 0, records.Count, []);
         using (var store = Open(Data))
         {
-            using (var install = store.BeginInstall(Manifest(header)))
+            using (var install = StoreInstall.Begin(store, Manifest(header)))
             {
                 Feed(install, SnapshotSupport.Write(records, header), 100_000);
                 install.Commit();
@@ -260,7 +260,7 @@ public sealed class StoreInstallTests : IDisposable
         {
             // A reader of the old files: its lock file must not be the one the new files are opened with again.
             using var old = store.OpenView();
-            using (var install = store.BeginInstall(Manifest(header)))
+            using (var install = StoreInstall.Begin(store, Manifest(header)))
             {
                 Feed(install, SnapshotSupport.Write(records, header), 1 << 20);
                 install.Commit();
@@ -316,7 +316,7 @@ public sealed class StoreInstallTests : IDisposable
         store.FlushFailpoint = static () => throw new DiskFullException(28, "test", "no space");
         Apply(store, 6);
         Assert.Throws<IOException>(store.Checkpoint);
-        using (var install = store.BeginInstall(Manifest(5)))
+        using (var install = StoreInstall.Begin(store, Manifest(5)))
         {
             Feed(install, File(5));
             Assert.Throws<InvalidOperationException>(install.Commit);
@@ -414,7 +414,7 @@ public sealed class StoreInstallTests : IDisposable
 
     private void Refuse(Store store, InstallManifest manifest, byte[] file)
     {
-        using (var install = store.BeginInstall(manifest))
+        using (var install = StoreInstall.Begin(store, manifest))
         {
             // A write may hear of it already, or only the end.
             _ = Assert.ThrowsAny<IOException>(() =>

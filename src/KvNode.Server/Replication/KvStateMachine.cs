@@ -1,6 +1,7 @@
 using KvNode.Raft;
 using KvNode.Server.Resp;
 using KvNode.Storage;
+using KvNode.Storage.Snapshots;
 
 namespace KvNode.Server.Replication;
 
@@ -62,7 +63,7 @@ internal sealed class KvStateMachine(Store store, Executor executor, IReadOnlyLi
         return new StoreSnapshot(view, Members, engineState);
     }
 
-    public ISnapshotWriter CreateRestore(SnapshotMeta meta) => new StoreRestore(store.BeginInstall(new InstallManifest
+    public ISnapshotWriter CreateRestore(SnapshotMeta meta) => new StoreRestore(StoreInstall.Begin(store, new InstallManifest
     {
         Index = meta.Position.Index,
         Term = meta.Position.Term,

@@ -1,6 +1,5 @@
 using System.Buffers.Binary;
 using System.Globalization;
-using KvNode.Storage.Snapshots;
 
 namespace KvNode.Storage;
 

@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using System.Numerics;
 
-namespace KvNode.Storage.Snapshots;
+namespace KvNode.Storage;
 
 /// <summary>XXH64 with seed 0, piece by piece: 64 bits that tell states apart, not a defence against forgery.</summary>
 /// <remarks>From the algorithm's description: four lanes of eight bytes each, their mix, the rest, an avalanche.
