@@ -24,7 +24,8 @@ internal sealed record CoreOptions
     public long ApplyBytesMax { get; init; } = 8 << 20;
 
     /// <summary>Lease reads: how long after the send of a confirmed round the leader may answer alone, in nanoseconds. 0: off.
-    /// Smaller than the election timeout by the drift that clocks may have.</summary>
+    /// Smaller than the election timeout by a tick and by the drift that clocks may have. With leases on, a node that restarts
+    /// votes for nobody for an election timeout, and no node campaigns or forgets its leader within one.</summary>
     public long LeaseNanoseconds { get; init; }
 
     /// <summary>Another one at each start of a node: late answers to an earlier life are told apart by numbers from it.</summary>
