@@ -25,7 +25,7 @@ internal sealed class Cluster
         }
     }
 
-    public Cluster(params ReadOnlySpan<(ulong Id, Setup Setup)> nodes)
+    public Cluster(params (ulong Id, Setup Setup)[] nodes)
     {
         foreach (var (id, setup) in nodes)
         {
@@ -166,7 +166,7 @@ internal sealed class Cluster
 
     // What is expected.
 
-    public void AssertRoles(params ReadOnlySpan<(ulong Node, CoreRole Role)> roles)
+    public void AssertRoles(params (ulong Node, CoreRole Role)[] roles)
     {
         foreach (var (node, role) in roles)
         {

@@ -15,10 +15,10 @@ internal static class Say
             entries[i] = Setup.Entry(previous.Index + (ulong)i + 1, terms[i]);
         }
 
-        return Append(from, term, previous, entries, commit, round);
+        return AppendEntries(from, term, previous, entries, commit, round);
     }
 
-    public static Message Append(
+    public static Message AppendEntries(
         ulong from, ulong term, EntryId previous, LogEntry[] entries, ulong commit = 0, ulong round = 0) => new()
         {
             Type = MessageType.Append,
