@@ -115,12 +115,10 @@ public sealed class ElectionStoryTests
         Assert.Equal(1UL, cluster[1].Core.Term);
 
         cluster.Heal();
-        cluster.Loses = message => message.To == 3 && message.Term == 1 && message.Type != first;
-        cluster.Tick(Setup.HeartbeatTicks, 1);
-        cluster.Propose(1);
+        cluster[3].Receives(new Message { Type = first, From = 1, Term = 1 });
+        cluster.Settle();
         Assert.Equal((CoreRole.Follower, 5UL), (cluster[1].Core.Role, cluster[1].Core.Term));
 
-        cluster.Heal();
         cluster.Elect(1);
         cluster.Tick(Setup.HeartbeatTicks, 1);
         cluster.AssertSameTerm();

@@ -310,7 +310,7 @@ public sealed class ElectionTests
         {
             foreach (var input in EveryInput())
             {
-                var node = InRole(role);
+                var node = InRole(role, term: 1);
                 input(node);
                 if (node.Core.Role != role)
                 {

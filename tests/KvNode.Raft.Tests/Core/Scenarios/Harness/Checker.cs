@@ -59,7 +59,7 @@ internal sealed class Checker
 
     public void Sends(Node node, in Message message)
     {
-        Assert.Equal(node.Id, message.From);
+        Assert.True(message.From == node.Id || message.Type == MessageType.ReadIndex, $"sent for another node: {message}");
         Assert.NotEqual(node.Id, message.To);
         var ahead = message.Type is MessageType.PreVote or MessageType.PreVoteResponse ? 1UL : 0;
         Assert.True(message.Term <= node.Core.Term + ahead || !IsOwnTerm(message), $"term beyond the sender's: {message}");

@@ -63,6 +63,15 @@ internal sealed class Disk
         return request;
     }
 
+    /// <summary>Everything handed over so far, by one sync.</summary>
+    public void WriteAll()
+    {
+        while (_unwritten.Count > 0)
+        {
+            _ = WriteOne();
+        }
+    }
+
     /// <summary>The process ended: what was not written is lost.</summary>
     public void Crash()
     {
