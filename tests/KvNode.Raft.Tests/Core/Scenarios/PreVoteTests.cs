@@ -95,7 +95,7 @@ public sealed class PreVoteTests
         cluster.Cut(1, 3);
         cluster.Campaign(1);
         cluster.Campaign(3);
-        cluster.AssertRoles((1, CoreRole.Leader), (3, CoreRole.PreCandidate));
+        cluster.AssertRoles((1, CoreRole.Leader), (2, CoreRole.Follower), (3, CoreRole.Follower));
         cluster.Propose(1);
 
         cluster.Heal();

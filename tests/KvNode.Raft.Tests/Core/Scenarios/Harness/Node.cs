@@ -235,6 +235,7 @@ internal sealed class Node
     {
         BecomePreCandidate();
         Grant(MessageType.PreVoteResponse, CoreRole.Candidate);
+        Assert.Equal(CoreRole.Candidate, Core.Role);
     }
 
     /// <summary>Leads, with its first entry on its own disk only.</summary>
@@ -278,7 +279,7 @@ internal sealed class Node
             }
         }
 
-        Assert.Equal(until, Core.Role);
+        Assert.InRange(Core.Role, until, CoreRole.Leader);
     }
 
     private RaftCore Boot()
