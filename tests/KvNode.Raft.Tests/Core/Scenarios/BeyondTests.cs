@@ -150,6 +150,56 @@ public sealed class BeyondTests
         Assert.True(cluster.Leader.AppliedIndex >= 3);
     }
 
+    /// <summary>No row of the catalogue: entries that left the leader's memory come from its disk.</summary>
+    [Fact]
+    public void AFollowerBehindTheLeadersMemoryIsServedFromItsDisk()
+    {
+        var cluster = new Cluster(3, new Setup { MessageBytesMax = 400 });
+        cluster.Elect(1);
+        cluster.Isolate(3);
+        for (var i = 0; i < 50; i++)
+        {
+            cluster.Propose(1);
+        }
+
+        cluster[1].Core.Log.Evict(50);
+        cluster[1].HoldFetches = true;
+        cluster.Heal();
+        cluster.Tick(Setup.HeartbeatTicks, 1);
+        Assert.Equal(1UL, cluster[3].Last);
+        Assert.Equal((3UL, 2UL), (cluster[1].Fetches.Single().Peer, cluster[1].Fetches.Single().FirstIndex));
+        cluster[1].HoldFetches = false;
+        cluster[1].AnswerFetches();
+        cluster.Settle();
+
+        cluster.AssertEqualLogs(1, 3);
+        Assert.DoesNotContain(cluster.Delivered, message => message.Type == MessageType.InstallSnapshot);
+    }
+
+    /// <summary>No row of the catalogue: an election, entries, a read, a change and a transfer when all arrives twice.</summary>
+    [Fact]
+    public void EveryMessageMayArriveTwice()
+    {
+        var cluster = new Cluster { Hook = message => [message, message] };
+        cluster.Elect(1);
+        for (var i = 0; i < 10; i++)
+        {
+            cluster.Propose(1);
+        }
+
+        Assert.True(cluster[2].Read(1));
+        cluster.ProposeChange(1, Config.Change(Config.Demote(3), Config.Learner(4)));
+        cluster.Tick(Setup.HeartbeatTicks, 1);
+        cluster[1].Do(core => core.TransferLeader(2));
+        cluster.Settle();
+        cluster.Tick(Setup.HeartbeatTicks, 2);
+
+        Assert.Same(cluster[2], cluster.Leader);
+        Assert.Equal(new ReadState(1, 11, true), Assert.Single(cluster[2].Reads));
+        Assert.All(cluster.Nodes, node => Assert.Equal("1 2|3 4", node.Core.Membership.Line()));
+        cluster.AssertEqualLogs();
+    }
+
     [Fact]
     public void X12_AFollowerWithASlowDiskHoldsNobodyUp()
     {

@@ -4,9 +4,9 @@ using Xunit;
 namespace KvNode.Raft.Tests.Scenarios;
 
 /// <summary>
-/// What must hold after every step of every scenario: one leader per term, logs that agree on (index, term) agree below,
-/// committed prefixes agree and are on a quorum's disks, terms and commit indices only grow, one vote per term, no message
-/// of a term beyond its sender's, nothing applied that is not durable.
+/// What must hold after every step of every scenario: one leader per term, who has all that is committed, logs that agree
+/// on (index, term) agree below, committed prefixes agree and are on a quorum's disks, terms and commit indices only grow,
+/// one vote per term, no message of a term beyond its sender's, nothing applied that is not durable.
 /// </summary>
 internal sealed class Checker
 {
@@ -83,6 +83,10 @@ internal sealed class Checker
         {
             Assert.Equal(node.Id, core.Leader);
             Assert.True(_leaders.TryAdd(core.Term, node.Id) || _leaders[core.Term] == node.Id, $"two leaders of term {core.Term}");
+            if (seen.Role != CoreRole.Leader)
+            {
+                AssertHasAllThatIsCommitted(core);
+            }
         }
 
         for (var index = seen.Commit + 1; index <= core.Commit; index++)
@@ -111,6 +115,15 @@ internal sealed class Checker
         if (Whole)
         {
             AssertOnAQuorumsDisks(node.Core.Membership, id);
+        }
+    }
+
+    private void AssertHasAllThatIsCommitted(RaftCore leader)
+    {
+        foreach (var id in _committed.Values.Where(id => id.Index >= leader.Log.BeforeFirst.Index))
+        {
+            Assert.True(leader.Log.TryTerm(id.Index, out var term), $"{id} is committed and not in the leader's log");
+            Assert.Equal(id.Term, term);
         }
     }
 

@@ -46,8 +46,8 @@ internal sealed class Cluster
     /// <summary>Messages for which this says true wait until <see cref="ReleaseHeld"/>.</summary>
     public Predicate<Message>? Holds { get; set; }
 
-    /// <summary>Sees each message before it is delivered and may change it.</summary>
-    public Func<Message, Message>? Hook { get; set; }
+    /// <summary>What is delivered instead of a message: nothing, it, or several.</summary>
+    public Func<Message, Message[]>? Hook { get; set; }
 
     /// <summary>Snapshots are streamed and installed at once; else the scenario does it.</summary>
     public bool TransfersSnapshots { get; set; } = true;
@@ -226,7 +226,14 @@ internal sealed class Cluster
             return;
         }
 
-        message = Hook?.Invoke(message) ?? message;
+        foreach (var delivered in Hook?.Invoke(message) ?? [message])
+        {
+            Deliver(delivered, target);
+        }
+    }
+
+    private void Deliver(Message message, Node target)
+    {
         Delivered.Add(message);
         if (message.Type == MessageType.InstallSnapshot)
         {

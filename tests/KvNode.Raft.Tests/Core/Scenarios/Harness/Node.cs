@@ -80,8 +80,7 @@ internal sealed class Node
 
     public ulong Last => Core.Log.Last.Index;
 
-    /// <summary>The newest membership in force at or below what is applied.</summary>
-    public Membership MembershipAt(ulong index) => _memberships.Last(each => each.Key <= index).Value;
+    private Membership MembershipAt(ulong index) => _memberships.Last(each => each.Key <= index).Value;
 
     public PeerView Peer(ulong id) => Assert.Single(Core.Peers, peer => peer.Id == id);
 
@@ -187,13 +186,7 @@ internal sealed class Node
 
     public void AnswerFetches()
     {
-        var asked = Fetches.ToArray();
-        Fetches.Clear();
-        foreach (var fetch in asked)
-        {
-            Core.OnFetched(fetch.Peer, Disk.Range(fetch.FirstIndex, fetch.BytesMax));
-        }
-
+        AnswerAllFetches();
         Pump();
     }
 
@@ -360,15 +353,20 @@ internal sealed class Node
             ApplyOne();
         }
 
-        if (!HoldFetches && Fetches.Count > 0)
+        if (!HoldFetches)
         {
-            var asked = Fetches.ToArray();
-            Fetches.Clear();
-            foreach (var fetch in asked)
-            {
-                Core.OnFetched(fetch.Peer, Disk.Range(fetch.FirstIndex, fetch.BytesMax));
-            }
+            AnswerAllFetches();
         }
+    }
+
+    private void AnswerAllFetches()
+    {
+        foreach (var fetch in Fetches)
+        {
+            Core.OnFetched(fetch.Peer, Disk.Range(fetch.FirstIndex, fetch.BytesMax));
+        }
+
+        Fetches.Clear();
     }
 
     private void WriteOne()
