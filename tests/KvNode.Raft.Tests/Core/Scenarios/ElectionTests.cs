@@ -271,15 +271,18 @@ public sealed class ElectionTests
     }
 
     [Fact]
-    public void E17_ASingleVoterElectsItself()
+    public void E17_ASingleVoterElectsItselfWhenItsOwnVoteIsDurable()
     {
-        var node = new Node(1, new Setup { Membership = Config.Of(1) }) { HoldDisk = true };
+        var node = new Node(1, new Setup { Membership = Config.Of(1), Term = 1 }) { HoldDisk = true };
+        node.Receives(Append(2, 1, At(0, 0), [1]));
 
         node.Campaign();
+        Assert.Equal((CoreRole.Candidate, 2), (node.Core.Role, node.Disk.Unwritten.Count));
+        node.Write(1);
         Assert.Equal(CoreRole.Candidate, node.Core.Role);
         node.Write(1);
 
-        Assert.Equal((CoreRole.Leader, 1UL), (node.Core.Role, node.Core.Term));
+        Assert.Equal((CoreRole.Leader, 2UL), (node.Core.Role, node.Core.Term));
     }
 
     [Fact]
