@@ -93,6 +93,13 @@ public sealed class AsyncStorageTests
         Assert.Empty(node.Sent());
         node.Write();
         Assert.Equal((5UL, 2UL), (node.Outbox.Single().Term, node.Outbox.Single().Entry.Index));
+        node.Sent();
+
+        // The entries are durable already; that nothing of older terms will be taken is not.
+        node.Receives(Append(3, 6, At(2, 5), []));
+        Assert.Empty(node.Sent());
+        node.Write();
+        Assert.Equal((6UL, 2UL), (node.Outbox.Single().Term, node.Outbox.Single().Entry.Index));
     }
 
     [Fact]

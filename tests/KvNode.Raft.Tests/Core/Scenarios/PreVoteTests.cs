@@ -112,6 +112,8 @@ public sealed class PreVoteTests
         var node = new Node(1, new Setup { Membership = Config.Of(1, 2, 3, 4, 5), Term = 4 });
         node.BecomePreCandidate();
         node.Receives(PreVoteReply(2, 5));
+        node.Receives(PreVoteReply(4, 4));
+        node.Receives(PreVoteReply(5, 6));
         Assert.Equal((CoreRole.PreCandidate, 4UL), (node.Core.Role, node.Core.Term));
 
         node.Receives(PreVoteReply(3, 7, granted: false));

@@ -102,6 +102,11 @@ public sealed class TransferTests
     public void T07_ATransferIsGivenUpAfterAnElectionTimeout()
     {
         var node = LeaderOf(new Setup());
+        for (var tick = 0; tick < Setup.ElectionTicks / 2; tick++)
+        {
+            TickHearing2(node);
+        }
+
         node.Do(core => core.TransferLeader(3));
         for (var tick = 0; tick < Setup.ElectionTicks - 1; tick++)
         {
