@@ -31,15 +31,14 @@ public sealed class ChaosTests
                 }
             }
 
-            Console.WriteLine(seen);
             // A schedule in which nothing happens proves nothing.
-            Assert.True(seen.Commits > 10 * Runs, seen.ToString());
+            Assert.True(seen.Commits > 3 * Runs, seen.ToString());
             Assert.True(seen.Leaders > Runs, seen.ToString());
             Assert.True(seen.Reads > 0 && seen.Changes > 0 && seen.Snapshots > 0, seen.ToString());
             Assert.True(seen.LeaseReads > 0 || !withLeases, seen.ToString());
         });
 
-    private static int Runs => int.TryParse(Environment.GetEnvironmentVariable("KVNODE_CHAOS_RUNS"), out var runs) ? runs : 12;
+    private static int Runs => int.TryParse(Environment.GetEnvironmentVariable("KVNODE_CHAOS_RUNS"), out var runs) ? runs : 40;
 }
 
 /// <summary>What happened in some schedules.</summary>
