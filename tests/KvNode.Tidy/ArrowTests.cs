@@ -18,7 +18,7 @@ public sealed partial class ArrowTests
         {
             [""] = [],
             ["Native"] = [],
-            ["Wal"] = ["", "Native"],
+            ["Wal"] = ["", "Native", "Core"],
             ["Snapshots"] = ["", "Native"],
             ["Core"] = [""],
             ["Identity"] = ["", "Native", "Wal"],
