@@ -38,7 +38,6 @@ public sealed partial class RaftEngine : IConsensusEngine
     private IPeerTransport? _links;
     private SnapshotTransfers? _transfers;
     private volatile bool _stopping;
-    private bool _joining;
     private int _failed;
     private int _disposed;
     private long _proposals;
@@ -205,7 +204,7 @@ public sealed partial class RaftEngine : IConsensusEngine
     private void Recover(IReplicatedStateMachine machine, CancellationToken cancellationToken)
     {
         _identity = NodeIdentity.OpenOrCreate(_options.DataDirectory);
-        _joining = _options.Join is not null;
+        CheckNotRemoved(_identity);
         var disk = FileDisk.OpenOrCreate(WalFormat.Folder(_options.LogDirectory));
         var log = EngineStart.OpenLog(disk, new WalOptions { SegmentBytes = _options.SegmentBytes }, machine);
         Volatile.Write(ref _log, log);
@@ -216,7 +215,13 @@ public sealed partial class RaftEngine : IConsensusEngine
         _apply = apply;
         var before = machine.Durable;
         EngineStart.Replay(log, before, log.Commit, apply, cancellationToken);
-        if (state.Membership.Voters.Count == 0 && _options.Join is null && !EngineStart.HasConfiguration(log, apply.AppliedIndex))
+        if (state.Membership.Voters.Count == 0 && !EngineStart.HasConfiguration(log, apply.AppliedIndex))
+        {
+            BeginJoin(_identity, isEmpty: log.Last.Index == 0 && before.Index == 0);
+        }
+
+        if (state.Membership.Voters.Count == 0 && _options.Join is null && _identity is { IsJoining: false, ClusterId: 0 }
+            && !EngineStart.HasConfiguration(log, apply.AppliedIndex))
         {
             // What an older program left in the log was decided by this node alone: all of it is committed.
             EngineStart.Replay(log, EngineStart.At(log, apply.AppliedIndex), ulong.MaxValue, apply, cancellationToken);
@@ -225,7 +230,7 @@ public sealed partial class RaftEngine : IConsensusEngine
             EngineStart.Replay(log, last, ulong.MaxValue, apply, cancellationToken);
         }
 
-        if (state.Membership.Voters.Count > 0 && _identity.ClusterId == 0 && _options.Join is null)
+        if (state.Membership.Voters.Count > 0 && _identity.ClusterId == 0)
         {
             _identity.SetCluster(NewId());
         }
