@@ -36,9 +36,20 @@ public interface IConsensusEngine : IAsyncDisposable
     /// <summary>Raised off the hot path.</summary>
     event Action<LeaderChange>? LeaderChanged;
 
+    /// <summary>
+    /// Adds, promotes, demotes or removes a node; on any node, which asks the leader. A node to be added is asked at its
+    /// address who it is: it must be empty and wait, or be about to join. It learns first; one added as a voter is promoted
+    /// when it has caught up. What could cost the cluster its majority is refused.
+    /// </summary>
     ValueTask<AdminOutcome> ChangeMembershipAsync(MembershipChange change);
 
-    ValueTask<AdminOutcome> TransferLeadershipAsync(ulong? target);
+    /// <summary>Puts the node at an address in the place of a member, in one step of the configuration, once it has caught up.</summary>
+    /// <param name="member">Id or address of the member that goes.</param>
+    ValueTask<AdminOutcome> ReplaceMemberAsync(string member, string address);
+
+    /// <summary>Completes when another node leads.</summary>
+    /// <param name="target">Id or address; null for the voter that has most of the log.</param>
+    ValueTask<AdminOutcome> TransferLeadershipAsync(string? target);
 
     /// <summary>Writes a backup of the state machine to the snapshot directory.</summary>
     ValueTask<AdminOutcome> SnapshotNowAsync();

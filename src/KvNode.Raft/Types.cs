@@ -44,7 +44,8 @@ public enum ProposalStatus
     /// <summary>It may or may not take effect later.</summary>
     Unknown,
 
-    /// <summary>Certainly not executed: no leader was there for as long as a batch may wait.</summary>
+    /// <summary>Certainly not executed: no leader was there for as long as a batch may wait, or
+    /// <see cref="ProposalOutcome.Reason"/> says why there will be none.</summary>
     NoLeader,
 
     /// <summary>Certainly not executed, now or later: a later batch of this node's took effect, and a leader lost this one.</summary>
@@ -84,7 +85,9 @@ public enum RaftRole
 }
 
 /// <param name="Id">The node's number in the cluster; the address is only data.</param>
-public readonly record struct RaftMember(ulong Id, string Address, bool Voter, RaftRole? Role);
+/// <param name="Role">Null when the node cannot be reached from here.</param>
+/// <param name="Match">Last index that the node is known to have durably; null where that is not known: only a leader knows.</param>
+public readonly record struct RaftMember(ulong Id, string Address, bool Voter, RaftRole? Role, ulong? Match = null);
 
 /// <summary>What a node knows of itself at one moment.</summary>
 public sealed record NodeStatus
@@ -101,6 +104,13 @@ public sealed record NodeStatus
 
     /// <summary>Node id of the leader; 0 when unknown.</summary>
     public ulong LeaderId { get; init; }
+
+    /// <summary>Time since a leader other than this node was heard of; null: none ever was.</summary>
+    public TimeSpan? LastContact { get; init; }
+
+    /// <summary>The cluster has removed this node: it serves nothing but what it knows.</summary>
+    public bool IsRemoved { get; init; }
+
     public required ulong CommitIndex { get; init; }
     public required ulong AppliedIndex { get; init; }
 
@@ -166,7 +176,15 @@ public enum MembershipChangeKind
     Remove,
 }
 
+/// <param name="NodeId">0 for the node at the address.</param>
+/// <param name="Address">Where a node to be added is; else empty, or in the place of the id.</param>
 public readonly record struct MembershipChange(MembershipChangeKind Kind, ulong NodeId, string Address);
+
+/// <summary>The cluster has removed this node for good. The message says what to do.</summary>
+public sealed class NodeRemovedException(string message) : Exception(message);
+
+/// <summary>This node cannot join, and trying again would not help. The message says why.</summary>
+public sealed class JoinRefusedException(string message) : Exception(message);
 
 /// <param name="Detail">On success what was done (for a snapshot: its id); on failure the reason, for people.</param>
 public readonly record struct AdminOutcome(bool Ok, string Detail);

@@ -49,6 +49,12 @@ internal static partial class Log
     [LoggerMessage(2004, LogLevel.Error, "No snapshot: {Reason}")]
     public static partial void SnapshotFailed(ILogger logger, string reason);
 
+    [LoggerMessage(EventId = 2501, Message = "{Text}")]
+    public static partial void Membership(ILogger logger, LogLevel level, string text);
+
+    [LoggerMessage(2502, LogLevel.Information, "Leader of term {Term}: {Leader}")]
+    public static partial void Leader(ILogger logger, ulong term, string leader);
+
     [LoggerMessage(3000, LogLevel.Warning, "{Count} connections refused in the last second: {Clients} clients are connected")]
     public static partial void ConnectionsRefused(ILogger logger, long count, int clients);
 

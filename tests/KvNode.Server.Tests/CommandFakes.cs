@@ -1,4 +1,5 @@
 using KvNode.Raft;
+using KvNode.Raft.Snapshots;
 using KvNode.Server.Commands;
 using KvNode.Storage;
 
@@ -162,6 +163,10 @@ internal sealed class FakeClient : IClientControl
 
     public void SetProtocol(int version) => Info.Protocol = version;
 
+    public bool ReadOnly { get; private set; }
+
+    public void SetReadOnly(bool readOnly) => ReadOnly = readOnly;
+
     public void CloseAfterReply() => Closed = true;
 }
 
@@ -174,6 +179,8 @@ internal sealed class FakeNode : INodeControl
         Role = RaftRole.Leader,
         Term = 3,
         LeaderAddress = "127.0.0.1:4920",
+        LeaderId = 1,
+        ClusterId = 0xC1,
         CommitIndex = 120,
         AppliedIndex = 118,
         DurableIndex = 121,
@@ -228,7 +235,32 @@ internal sealed class FakeNode : INodeControl
 
     public AdminOutcome ShrinkOutcome { get; set; } = new(true, "");
 
-    public int Snapshots { get; private set; }
+    public int SnapshotsMade { get; private set; }
+
+    public IReadOnlyList<SnapshotInfo> Snapshots { get; set; } = [];
+
+    /// <summary>What was asked of the cluster, in words.</summary>
+    public List<string> Asked { get; } = [];
+
+    public AdminOutcome ClusterOutcome { get; set; } = new(true, "done");
+
+    public ValueTask<AdminOutcome> ChangeMembershipAsync(MembershipChange change)
+    {
+        Asked.Add($"{change.Kind} {change.NodeId} {change.Address}");
+        return new(ClusterOutcome);
+    }
+
+    public ValueTask<AdminOutcome> ReplaceMemberAsync(string member, string address)
+    {
+        Asked.Add($"Replace {member} {address}");
+        return new(ClusterOutcome);
+    }
+
+    public ValueTask<AdminOutcome> TransferLeadershipAsync(string? target)
+    {
+        Asked.Add($"Transfer {target ?? "any"}");
+        return new(ClusterOutcome);
+    }
 
     public bool ShutdownRequested { get; private set; }
 
@@ -237,7 +269,7 @@ internal sealed class FakeNode : INodeControl
     public async ValueTask<AdminOutcome> SnapshotAsync()
     {
         await Task.Yield();
-        Snapshots++;
+        SnapshotsMade++;
         return SnapshotOutcome;
     }
 

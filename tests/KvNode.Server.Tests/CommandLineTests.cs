@@ -117,7 +117,8 @@ public sealed class CommandLineTests
             "--addr :1 --data other --log-dir other --join a:1 --consistency low --durability low --max-value 1mb " +
             "--max-clients 7 --timeout 7 --tcp-keepalive 7 --query-buffer 100mb --client-output-buffer 100mb " +
             "--snapshots-keep 7 --write-buffer 7mb --wal-segment-size 7mb --log-level debug --log-format json " +
-            "--parse-snapshot - --snapshot-format bitraft";
+            "--parse-snapshot - --snapshot-format bitraft --advertise a:1 --follower try --leader-wait 7 --election-timeout 70 " +
+            "--log-keep 7mb";
         var values = Others.Split(' ').Chunk(2).ToDictionary(static pair => pair[0], static pair => pair[1], StringComparer.Ordinal);
         foreach (var setting in new CommandLine(static _ => null).Settings)
         {
@@ -161,6 +162,13 @@ public sealed class CommandLineTests
     [InlineData("--addr :1 --addr :2", "--addr")]
     [InlineData("check", "DIR")]
     [InlineData("check a b", "b")]
+    [InlineData("--join :4920", ":4920")]
+    [InlineData("--join waiting", "waiting")]
+    [InlineData("--advertise :4920", ":4920")]
+    [InlineData("--follower leader", "forward, try, moved")]
+    [InlineData("--leader-wait -1", "--leader-wait")]
+    [InlineData("--election-timeout 1", "--election-timeout")]
+    [InlineData("--log-keep 1mb", "--log-keep")]
     public void WrongArgumentsAreRefusedAndNamed(string arguments, string named) =>
         Assert.Contains(named, Refusal(arguments), StringComparison.Ordinal);
 
@@ -171,9 +179,37 @@ public sealed class CommandLineTests
         Assert.Contains("--data", refusal.Reason, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("", null)]
+    [InlineData("--join 127.0.0.1:4920", "127.0.0.1:4920")]
+    [InlineData("--join node-1.example:1", "node-1.example:1")]
+    [InlineData("--join wait", "wait")]
+    public void JoinIsAMemberOrToWaitToBeAdded(string arguments, string? join) => Assert.Equal(join, Options(arguments).Join);
+
+    [Theory]
+    [InlineData("--addr 10.0.0.1:1", "10.0.0.1:1")]
+    [InlineData("--addr 10.0.0.1:1 --advertise node:2", "node:2")]
+    [InlineData("--addr :1 --advertise node:2", "node:2")]
+    public void OthersAreToldTheAdvertisedAddress(string arguments, string advertised) =>
+        Assert.Equal(advertised, Options(arguments).Advertise);
+
+    [Theory]
+    [InlineData("forward", FollowerReply.Forward)]
+    [InlineData("TRY", FollowerReply.Try)]
+    [InlineData("moved", FollowerReply.Moved)]
+    public void FollowersForwardOrSayWhoLeads(string word, object reply) =>
+        Assert.Equal(reply, Options($"--follower {word}").Follower);
+
     [Fact]
-    public void JoinSaysThatItNeedsTheNextVersion() =>
-        Assert.Contains("next version", Refusal("--join 127.0.0.1:4920"), StringComparison.Ordinal);
+    public void RecoveryMustBeForcedInWords()
+    {
+        Assert.Contains("--force-new-cluster", Refusal("recover"), StringComparison.Ordinal);
+        Assert.Equal(new Invocation.Recover("data", "data", "127.0.0.1:4920"), Parse("recover --force-new-cluster"));
+        Assert.Equal(
+            new Invocation.Recover("d", "l", "h:1"),
+            Parse("recover --force-new-cluster --data d --log-dir l --advertise h:1"));
+        Assert.Contains("stray", Refusal("recover --force-new-cluster stray"), StringComparison.Ordinal);
+    }
 
     [Theory]
     [InlineData("med", ReadLevel.LeaderLease)]

@@ -63,12 +63,12 @@ public class CommandRaftTests
     {
         var runner = new CommandRunner();
         Assert.Equal("+OK\r\n", runner.Run("RAFTSNAPSHOT"));
-        Assert.Equal(1, runner.Node.Snapshots);
+        Assert.Equal(1, runner.Node.SnapshotsMade);
         runner.Node.SnapshotOutcome = new AdminOutcome(false, "disk\r\nfull");
         Assert.Equal("-ERR disk  full\r\n", runner.Run("RAFTSNAPSHOT"));
         runner.Node.Status = runner.Node.Status with { AppliedIndex = 0 };
         Assert.Equal("-ERR Nothing new to snapshot\r\n", runner.Run("RAFTSNAPSHOT"));
-        Assert.Equal(2, runner.Node.Snapshots);
+        Assert.Equal(2, runner.Node.SnapshotsMade);
     }
 
     [Fact]
@@ -90,6 +90,19 @@ public class CommandRaftTests
     public void NoneOfThemTakesAnArgument(string name) => Assert.Equal(
         $"-ERR wrong number of arguments for '{name.ToLowerInvariant()}' command\r\n",
         new CommandRunner().Run($"{name} x"));
+
+    [Theory]
+    [InlineData(-1, "never")]
+    [InlineData(0, "0")]
+    [InlineData(13_543, "1.3543ms")]
+    [InlineData(9_990_000, "999ms")]
+    [InlineData(15_000_000, "1.5s")]
+    public void TheLastContactIsWrittenAsTheOriginalDoes(long ticks, string text)
+    {
+        var runner = new CommandRunner();
+        runner.Node.Status = runner.Node.Status with { LastContact = ticks < 0 ? null : TimeSpan.FromTicks(ticks) };
+        Assert.Contains($"$12\r\nlast_contact\r\n${text.Length}\r\n{text}\r\n", runner.Run("RAFTSTATS"), StringComparison.Ordinal);
+    }
 
     private static RaftMember[] Three =>
     [

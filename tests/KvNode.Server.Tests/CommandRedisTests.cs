@@ -25,7 +25,8 @@ public class CommandRedisTests
     private static readonly string[] Own =
     [
         "delif", "pdel", "raftleader", "raftstate", "raftstats", "raftpeers", "raftsnapshot", "raftshrinklog",
-        "client|setinfo",
+        "client|setinfo", "raftaddpeer", "raftremovepeer", "raft", "raft|info", "raft|server", "raft|transfer",
+        "raft|snapshot", "raft|help",
     ];
 
     [Fact]

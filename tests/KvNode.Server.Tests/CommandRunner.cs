@@ -178,6 +178,8 @@ internal sealed class CommandRunner(int protocol = 2)
             reply.Protocol = version;
         }
 
+        public void SetReadOnly(bool readOnly) => client.SetReadOnly(readOnly);
+
         public void CloseAfterReply() => client.CloseAfterReply();
     }
 }

@@ -89,7 +89,7 @@ public class CommandServerTests
         Assert.Equal(("master", "0"), (info["role"], info["connected_slaves"]));
         Assert.Equal(("leader", "3", "118", "120"), (info["raft_role"], info["raft_term"],
             info["raft_applied_index"], info["raft_commit_index"]));
-        Assert.Equal("id=1,addr=127.0.0.1:4920,voter=1,role=leader", info["raft_member0"]);
+        Assert.Equal("id=0000000000000001,addr=127.0.0.1:4920,voter=1,role=leader", info["raft_member0"]);
         Assert.Equal("keys=2,expires=0,avg_ttl=0", info["db0"]);
         Assert.True(long.Parse(info["used_memory_rss"], CultureInfo.InvariantCulture) > 1_000_000);
     }
@@ -102,17 +102,47 @@ public class CommandServerTests
         {
             Role = RaftRole.Follower,
             LeaderAddress = "[::1]:4921",
+            LeaderId = 2,
+            LastContact = TimeSpan.FromSeconds(3),
             WriteRefusal = "disk full",
         };
         runner.Node.StoreStatus = runner.Node.StoreStatus with { Keys = 0, FlushError = "ENOSPC" };
         var info = Fields(runner.Run("INFO"));
         Assert.Equal(("slave", "[::1]", "4921", "up"),
             (info["role"], info["master_host"], info["master_port"], info["master_link_status"]));
+        Assert.Equal(("3", "118", "120"),
+            (info["master_last_io_seconds_ago"], info["slave_repl_offset"], info["master_repl_offset"]));
+        Assert.Equal(("follower", "0000000000000002", "00000000000000c1", "3s", "0"), (info["raft_role"],
+            info["raft_leader_id"], info["raft_cluster_id"], info["raft_last_contact"], info["raft_removed"]));
         Assert.Equal(("err", "disk full", "ENOSPC"),
             (info["aof_last_write_status"], info["write_refusal"], info["store_flush_error"]));
         Assert.False(info.ContainsKey("db0"));
         runner.Node.Status = runner.Node.Status with { LeaderAddress = null };
         Assert.Equal("down", Fields(runner.Run("INFO replication"))["master_link_status"]);
+    }
+
+    [Fact]
+    public void ALeaderNamesItsReplicasAndHowFarTheyAre()
+    {
+        var runner = new CommandRunner();
+        runner.Node.Status = runner.Node.Status with
+        {
+            Members =
+            [
+                new RaftMember(1, "a:1", Voter: true, RaftRole.Leader, 122),
+                new RaftMember(2, "b:2", Voter: true, RaftRole.Follower, 120),
+                new RaftMember(3, "c:3", Voter: false, Role: null),
+            ],
+        };
+        var info = Fields(runner.Run("INFO"));
+        Assert.Equal("1", info["connected_slaves"]);
+        Assert.Equal("ip=b,port=2,state=online,offset=120,entries_behind=2", info["slave0"]);
+        Assert.Equal("ip=c,port=3,state=offline,offset=0,entries_behind=122", info["slave1"]);
+        Assert.Equal("id=0000000000000002,addr=b:2,voter=1,role=follower,match=120", info["raft_member1"]);
+        Assert.Equal("id=0000000000000003,addr=c:3,voter=0,role=unreachable", info["raft_member2"]);
+        Assert.Equal("0", info["cluster_enabled"]);
+        runner.Node.SettingList.Add(new("follower", "moved"));
+        Assert.Equal("1", Fields(runner.Run("INFO cluster"))["cluster_enabled"]);
     }
 
     [Fact]

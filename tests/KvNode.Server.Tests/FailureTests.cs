@@ -13,6 +13,8 @@ public sealed class FailureTests
     public static TheoryData<Exception, int> Known => new()
     {
         { new LogCorruptException("x"), 65 },
+        { new JoinRefusedException("x"), 76 },
+        { new NodeRemovedException("x"), 78 },
         { new FileNotFoundException("x"), 66 },
         { new SnapshotFormatException("x"), 65 },
         { new SnapshotInvalidException("x"), 65 },

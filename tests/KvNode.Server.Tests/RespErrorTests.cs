@@ -1,4 +1,5 @@
 using System.Text;
+using KvNode.Raft;
 using KvNode.Server.Resp;
 using Xunit;
 
@@ -80,6 +81,7 @@ public sealed class RespErrorTests
     {
         Check(reply => RespError.TryLeader(reply, "10.0.0.7:4920"), "TRY 10.0.0.7:4920");
         Check(reply => RespError.TryLeader(reply, null), "ERR leader not known");
+        Check(reply => RespError.Moved(reply, 12739, "10.0.0.7:4920"), "MOVED 12739 10.0.0.7:4920");
         Check(reply => RespError.Because(reply, "two\r\nlines"), "ERR two  lines");
         Check(reply => RespError.Because(reply, new string('w', 5000)), "ERR " + new string('w', 508));
     }
@@ -125,6 +127,18 @@ public sealed class RespErrorTests
         Check(RespError.PeerKnown, "ERR peer already known");
         Check(RespError.PeerUnknown, "ERR peer is unknown");
     }
+
+    [Theory]
+    [InlineData(ProposalStatus.NotLeader, "a:1", null, "TRY a:1")]
+    [InlineData(ProposalStatus.NotLeader, null, null, "ERR leader not known")]
+    [InlineData(ProposalStatus.NoLeader, null, null, "CLUSTERDOWN The cluster is down: no leader was found in time")]
+    [InlineData(ProposalStatus.NoLeader, null, "it was removed", "CLUSTERDOWN The cluster is down: it was removed")]
+    [InlineData(ProposalStatus.Superseded, null, null, "TRYAGAIN The leader changed before the command was executed")]
+    [InlineData(ProposalStatus.Dropped, null, "disk full", "MISCONF Errors writing to the AOF file: disk full")]
+    [InlineData(ProposalStatus.Unknown, null, null,
+        "UNKNOWN leadership lost while committing log, the write may or may not take effect")]
+    public void WhatMayHaveHappenedHasAnErrorThatNothingElseHas(ProposalStatus status, string? leader, string? reason, string text) =>
+        Check(reply => RespError.NotExecuted(reply, new ProposalOutcome(status, leader, reason)), text);
 
     private static void Check(ReadOnlySpan<byte> text, string expected) =>
         Assert.Equal(expected, Encoding.Latin1.GetString(text));

@@ -11,6 +11,9 @@ internal enum ChangeTransition : byte
 
     /// <summary>Joint until an empty change leaves it.</summary>
     JointExplicit = 2,
+
+    /// <summary>Whatever was before: the changes apply to an empty configuration. Made by a forced recovery, never proposed.</summary>
+    Reset = 3,
 }
 
 /// <summary>One node's part of a change. PERSISTED in entries.</summary>
@@ -48,7 +51,7 @@ internal sealed record ConfigurationChange(ChangeTransition Transition, IReadOnl
         var reader = new CoreReader(bytes);
         reader.Expect(reader.Byte() == FormatVersion, "a configuration change of another version");
         var transition = reader.Byte();
-        reader.Expect(transition <= (byte)ChangeTransition.JointExplicit, "an unknown transition");
+        reader.Expect(transition <= (byte)ChangeTransition.Reset, "an unknown transition");
         const int PartBytesMin = 11;
         var changes = new NodeChange[reader.Count(PartBytesMin)];
         foreach (ref var change in changes.AsSpan())

@@ -69,6 +69,11 @@ internal sealed partial class Membership : IEquatable<Membership>
     /// who is not changes nothing; adding a member with another address changes its address.</summary>
     public Membership? TryApply(ConfigurationChange change, out string? refusal)
     {
+        if (change.Transition == ChangeTransition.Reset && !ReferenceEquals(this, Empty))
+        {
+            return Empty.TryApply(change, out refusal);
+        }
+
         if (change.Changes.Count == 0)
         {
             refusal = IsJoint ? null : "the configuration is not joint: there is nothing to leave";
@@ -92,7 +97,8 @@ internal sealed partial class Membership : IEquatable<Membership>
         }
 
         refusal = draft.Voters.Count == 0 ? "no voter would be left" : null;
-        if (refusal is null && _voters.Length == 0 && change.Transition != ChangeTransition.Auto)
+        if (refusal is null && _voters.Length == 0
+            && change.Transition is ChangeTransition.JointImplicit or ChangeTransition.JointExplicit)
         {
             refusal = "a configuration without voters cannot become joint";
         }
@@ -163,7 +169,8 @@ internal sealed partial class Membership : IEquatable<Membership>
     private Membership Finish(Draft draft, ChangeTransition transition)
     {
         ulong[] voters = [.. draft.Voters];
-        if (transition == ChangeTransition.Auto && (_voters.Length == 0 || VotersChanged(draft.Voters) <= 1))
+        if (transition == ChangeTransition.Reset
+            || (transition == ChangeTransition.Auto && (_voters.Length == 0 || VotersChanged(draft.Voters) <= 1)))
         {
             ulong[] learners = [.. draft.Learners];
             return new Membership

@@ -41,6 +41,9 @@ internal sealed partial class RaftCore
         return ProposeResult.Accepted;
     }
 
+    /// <summary>Leads, and no change, nor a transfer, is under way.</summary>
+    public bool MayChange => Role == CoreRole.Leader && TransferTarget == 0 && Applied >= _pendingChange && !Membership.IsJoint;
+
     private EntryId AppendChange(ConfigurationChange change)
     {
         var id = AppendOwn(EntryKind.Configuration, change.Encode());

@@ -15,6 +15,8 @@ internal sealed class DriverView
     private ulong _lastTerm;
     private bool _leadsAlone;
     private long _leaseEnd = long.MinValue;
+    private long _lastContact = long.MinValue;
+    private IReadOnlyList<PeerView> _peers = [];
 
     public RaftRole Role => (RaftRole)Volatile.Read(ref _role);
 
@@ -35,6 +37,20 @@ internal sealed class DriverView
 
     /// <summary>Monotonic nanoseconds until which nobody else can lead; long.MinValue: unknown.</summary>
     public long LeaseEnd => Volatile.Read(ref _leaseEnd);
+
+    /// <summary>Monotonic nanoseconds of the last message of a leader that is another node; long.MinValue: none came.</summary>
+    public long LastContact
+    {
+        get => Volatile.Read(ref _lastContact);
+        set => Volatile.Write(ref _lastContact, value);
+    }
+
+    /// <summary>What a leader knows of the other members, a tick ago at most; empty elsewhere.</summary>
+    public IReadOnlyList<PeerView> Peers
+    {
+        get => Volatile.Read(ref _peers);
+        set => Volatile.Write(ref _peers, value);
+    }
 
     /// <summary>Raft thread.</summary>
     /// <param name="isReadable">Leader, and everything acknowledged in earlier terms is applied here.</param>

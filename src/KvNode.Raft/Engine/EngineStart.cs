@@ -24,12 +24,16 @@ internal static class EngineStart
     }
 
     /// <summary>The first entry of a new cluster: this node alone. Also for a log from before there were clusters.</summary>
-    public static void Bootstrap(WriteAheadLog log, ulong node, string address)
+    public static void Bootstrap(WriteAheadLog log, ulong node, string address) =>
+        BeginAlone(log, node, address, ChangeTransition.Auto);
+
+    /// <summary>Appends, as committed, the configuration of this node alone.</summary>
+    public static void BeginAlone(WriteAheadLog log, ulong node, string address, ChangeTransition transition)
     {
         var term = Math.Max(log.HardState.Term, log.Last.Term) + 1;
         var id = new EntryId(term, log.Last.Index + 1);
         var change = new ConfigurationChange(
-            ChangeTransition.Auto, [new NodeChange(MembershipChangeKind.AddVoter, node, address)]);
+            transition, [new NodeChange(MembershipChangeKind.AddVoter, node, address)]);
         log.Append([
             WalRecord.Of(new HardState(term, node)),
             WalRecord.Entry(id, EntryKind.Configuration, change.Encode()),

@@ -21,6 +21,11 @@ internal sealed partial class RaftDriver
     private int _forwardsInFlight;
     private long _queuedSince;
 
+    private string? _excluded;
+
+    /// <summary>There will be no leader for this node any more: its batches are answered so at once. Raft thread.</summary>
+    public void Exclude(string reason) => _excluded = reason;
+
     private bool IsLeader => _core.Role == CoreRole.Leader;
 
     /// <summary>Takes what this node's clients have gathered, if it can go somewhere.</summary>
@@ -53,7 +58,7 @@ internal sealed partial class RaftDriver
 
         if (_core.Leader == 0)
         {
-            return _persist.Refusal is not null || (_queuedSince != 0 && _now - Math.Max(_queuedSince, _noLeaderSince) > LeaderWaitNs);
+            return _excluded is not null || _persist.Refusal is not null || (_queuedSince != 0 && _now - Math.Max(_queuedSince, _noLeaderSince) > LeaderWaitNs);
         }
 
         return _options.Follower == FollowerMode.Refuse || CountSent() < _options.ForwardsInFlightMax;
@@ -64,11 +69,16 @@ internal sealed partial class RaftDriver
     /// <summary>Why a batch cannot be executed now, certainly; null when it can be tried.</summary>
     private ProposalOutcome? RefusalNow()
     {
-        if (IsLeader)
+        if (IsLeader && _excluded is null)
         {
-            return ((_alone ? _persist.Refusal : null) ?? _parts.Machine.WriteRefusal) is { } reason
-                ? new ProposalOutcome(ProposalStatus.Dropped, Reason: reason)
+            return ((_alone ? _persist.Refusal : null) ?? _parts.Machine.WriteRefusal) is { } refusal
+                ? new ProposalOutcome(ProposalStatus.Dropped, Reason: refusal)
                 : null;
+        }
+
+        if (_excluded is { } reason)
+        {
+            return new ProposalOutcome(ProposalStatus.NoLeader, Reason: reason);
         }
 
         if (_core.Leader == 0)

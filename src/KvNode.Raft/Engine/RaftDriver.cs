@@ -169,6 +169,11 @@ internal sealed partial class RaftDriver
             _core.Step(item.Message);
         }
 
+        if (item.Message.From == _core.Leader)
+        {
+            View.LastContact = _now;
+        }
+
         item.Buffer?.Release();
     }
 
@@ -196,6 +201,7 @@ internal sealed partial class RaftDriver
         WatchDisk();
         Promote();
         TrimLog();
+        View.Peers = IsLeader && !_alone ? _core.Peers : [];
         _retryForwards = true;
     }
 

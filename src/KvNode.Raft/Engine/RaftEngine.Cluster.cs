@@ -1,290 +1,359 @@
-using System.Buffers.Binary;
+using System.Globalization;
 using System.Text;
 using KvNode.Raft.Core;
 using KvNode.Raft.Transport;
 
 namespace KvNode.Raft.Engine;
 
-// Joining, leaving, and changes asked for by people: on the leader at once, elsewhere by asking the leader.
+// Changes of the cluster asked for by people and by nodes: on the leader at once, elsewhere by asking the leader. What is
+// said to people about why not is said here.
 public sealed partial class RaftEngine
 {
-    private static readonly TimeSpan JoinPause = TimeSpan.FromMilliseconds(200);
-    private static readonly TimeSpan JoinPauseMax = TimeSpan.FromSeconds(2);
-    private static readonly TimeSpan AskTimeout = TimeSpan.FromSeconds(10);
-    private static readonly TimeSpan LeaveTimeout = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan AskTimeout = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan InviteTimeout = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan CatchUpTimeout = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan LookAgain = TimeSpan.FromMilliseconds(10);
 
-    // What a ControlRequest asks. ON THE WIRE.
-    private enum Ask : byte
+    /// <summary>An answer, and what there is to say about it.</summary>
+    private readonly record struct Answer(AskReply Reply, string Text)
     {
-        /// <summary>u64 node id, address: make me a voter, at this address.</summary>
-        Join = 1,
+        public static Answer Done(string text) => new(AskReply.Done, text);
 
-        /// <summary>u8 kind, u64 node id, address.</summary>
-        Change = 2,
+        public static Answer Refused(string reason) => new(AskReply.Refused, reason);
 
-        /// <summary>u64 target, 0 for any.</summary>
-        Transfer = 3,
-    }
-
-    // How it was answered. ON THE WIRE.
-    private enum Reply : byte
-    {
-        Done = 1,
-
-        /// <summary>The body is the leader's address, empty when unknown.</summary>
-        AskLeader = 2,
-
-        /// <summary>The body says why.</summary>
-        Refused = 3,
-
-        /// <summary>Under way: ask again.</summary>
-        Pending = 4,
-
-        /// <summary>The leader knows that this node was removed.</summary>
-        Removed = 5,
+        public AdminOutcome ToOutcome() => Reply switch
+        {
+            AskReply.Done => new AdminOutcome(true, Text),
+            AskReply.AskLeader => new AdminOutcome(false, "leader not known"),
+            _ => new AdminOutcome(false, Text),
+        };
     }
 
     /// <inheritdoc/>
-    public ValueTask<AdminOutcome> ChangeMembershipAsync(MembershipChange change)
-    {
-        var address = Encoding.UTF8.GetBytes(change.Address ?? "");
-        var body = new byte[9 + address.Length];
-        body[0] = (byte)change.Kind;
-        BinaryPrimitives.WriteUInt64LittleEndian(body.AsSpan(1), change.NodeId);
-        address.CopyTo(body, 9);
-        return AskLeaderAsync(Ask.Change, body);
-    }
+    public ValueTask<AdminOutcome> ChangeMembershipAsync(MembershipChange change) =>
+        AskLeaderAsync(new ClusterAsk(AskKind.Change, (byte)change.Kind, change.NodeId, change.Address));
 
     /// <inheritdoc/>
-    public ValueTask<AdminOutcome> TransferLeadershipAsync(ulong? target)
-    {
-        var body = new byte[8];
-        BinaryPrimitives.WriteUInt64LittleEndian(body, target ?? 0);
-        return AskLeaderAsync(Ask.Transfer, body);
-    }
+    public ValueTask<AdminOutcome> ReplaceMemberAsync(string member, string address) =>
+        AskLeaderAsync(new ClusterAsk(AskKind.Replace, 0, 0, member, address));
 
-    private async ValueTask<AdminOutcome> AskLeaderAsync(Ask kind, byte[] body)
+    /// <inheritdoc/>
+    public ValueTask<AdminOutcome> TransferLeadershipAsync(string? target) =>
+        AskLeaderAsync(new ClusterAsk(AskKind.Transfer, 0, 0, target ?? ""));
+
+    private async ValueTask<AdminOutcome> AskLeaderAsync(ClusterAsk ask)
     {
-        if (_driver is null || _links is null)
+        if (_driver is null || _links is null || _stopping)
         {
             return new AdminOutcome(false, "the node is not running");
         }
 
-        var request = new ControlRequest((byte)kind, body, _core!.NodeId, IsMember: true);
-        var (reply, text) = await AnswerAsync(request);
-        if (reply == Reply.AskLeader && text.Length > 0)
+        if (IsRemoved)
+        {
+            return new AdminOutcome(false, RemovedReason);
+        }
+
+        var answer = await AnswerAsync(ask);
+        if (answer is { Reply: AskReply.AskLeader, Text: { Length: > 0 } leader })
         {
             try
             {
                 using var timeout = new CancellationTokenSource(AskTimeout);
-                var answer = await _links.AskAsync(text, request, timeout.Token);
-                (reply, text) = ((Reply)answer.Status, Encoding.UTF8.GetString(answer.Body.Span));
+                var reply = await _links.AskAsync(leader, ask.ToRequest(_core!.NodeId, isMember: true), timeout.Token);
+                answer = new Answer((AskReply)reply.Status, Encoding.UTF8.GetString(reply.Body.Span));
             }
             catch (Exception e) when (e is TransportException or OperationCanceledException)
             {
-                return new AdminOutcome(false, $"the leader at {text} does not answer: {e.Message}");
+                return new AdminOutcome(
+                    false, $"the leader at {leader} did not answer, the change may have been made: {e.Message}");
             }
         }
 
-        return reply switch
+        return answer.ToOutcome();
+    }
+
+    /// <summary>As the leader, or with its address. Any thread.</summary>
+    private async Task<Answer> AnswerAsync(ClusterAsk ask)
+    {
+        if (await OnRaftAsync(core => core.Role == CoreRole.Leader ? null : AddressOf(core.Leader) ?? "") is { } elsewhere)
         {
-            Reply.Done => new AdminOutcome(true, text),
-            Reply.AskLeader => new AdminOutcome(false, "leader not known"),
-            _ => new AdminOutcome(false, text),
+            return new Answer(AskReply.AskLeader, elsewhere);
+        }
+
+        return ask.Kind switch
+        {
+            AskKind.Join => await JoinAsync(ask),
+            AskKind.Change => await ChangeAsync((MembershipChangeKind)ask.Option, ask.Node, ask.First),
+            AskKind.Replace => await ReplaceAsync(ask.First, ask.Second),
+            AskKind.Transfer => await TransferAsync(ask.First),
+            _ => Answer.Refused("this program does not know what was asked"),
         };
     }
 
-    private async Task<(Reply Reply, string Text)> AnswerAsync(ControlRequest request)
+    /// <summary>Asks the core something, on its thread.</summary>
+    private async Task<T> OnRaftAsync<T>(Func<RaftCore, T> question)
     {
-        var done = new TaskCompletionSource<(Reply, AdminOutcome)>(TaskCreationOptions.RunContinuationsAsynchronously);
-        _mailbox.Post(() => Answer(request, done));
-        var (reply, outcome) = await done.Task;
-        return (reply, outcome.Detail);
+        var answer = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
+        _mailbox.Post(() => answer.TrySetResult(question(_core!)));
+        return await answer.Task.WaitAsync(_ending.Token);
     }
 
-    // Raft thread.
-    private void Answer(ControlRequest request, TaskCompletionSource<(Reply, AdminOutcome)> done)
+    /// <summary>Asks again and again, until there is an answer or time is up; then null.</summary>
+    private async Task<T?> WhenAsync<T>(Func<RaftCore, T?> question, TimeSpan patience)
+        where T : class
     {
-        var core = _core!;
-        if (core.Role != CoreRole.Leader)
+        var until = Now() + (long)patience.TotalNanoseconds;
+        while (true)
         {
-            done.SetResult((Reply.AskLeader, new AdminOutcome(false, AddressOf(core.Leader) ?? "")));
-            return;
-        }
-
-        var body = request.Body.Span;
-        switch ((Ask)request.Kind)
-        {
-            case Ask.Join when body.Length > 8:
-                Join(BinaryPrimitives.ReadUInt64LittleEndian(body), Encoding.UTF8.GetString(body[8..]), done);
-                break;
-            case Ask.Change when body.Length >= 9 && request.IsMember:
-                Change(new NodeChange(
-                    (MembershipChangeKind)body[0],
-                    BinaryPrimitives.ReadUInt64LittleEndian(body[1..]),
-                    Encoding.UTF8.GetString(body[9..])), done);
-                break;
-            case Ask.Transfer when body.Length == 8 && request.IsMember:
-                var target = BinaryPrimitives.ReadUInt64LittleEndian(body);
-                var begun = _driver!.TransferTo(target == 0 ? null : target);
-                done.SetResult(begun
-                    ? (Reply.Done, new AdminOutcome(true, "OK"))
-                    : (Reply.Refused, new AdminOutcome(false, "there is no such voter that could lead")));
-                break;
-            default:
-                done.SetResult((Reply.Refused, new AdminOutcome(false, "this program does not know what was asked")));
-                break;
-        }
-    }
-
-    // Asked again and again by the joining node: each time the next step that is missing.
-    private void Join(ulong node, string address, TaskCompletionSource<(Reply, AdminOutcome)> done)
-    {
-        var members = _core!.Membership;
-        if (members.Addresses.TryGetValue(node, out var known) && known == address)
-        {
-            if (!members.IsVoter(node))
+            if (await OnRaftAsync(question) is { } answer)
             {
-                _driver!.PromoteWhenReady(node);
+                return answer;
             }
 
-            done.SetResult((members.IsVoter(node) ? Reply.Done : Reply.Pending, new AdminOutcome(true, "")));
-            return;
+            if (Now() > until)
+            {
+                return null;
+            }
+
+            await Task.Delay(LookAgain, _ending.Token);
+        }
+    }
+
+    private async Task<Answer> ChangeAsync(MembershipChangeKind kind, ulong node, string address)
+    {
+        if (kind is MembershipChangeKind.AddLearner or MembershipChangeKind.AddVoter && node == 0)
+        {
+            return await AddAsync(address, kind == MembershipChangeKind.AddVoter);
         }
 
-        foreach (var (other, at) in members.Addresses)
+        var member = node != 0 ? node : Find(address);
+        if (!_driver!.Membership.Contains(member))
         {
-            if (at == address && other != node)
+            return Answer.Refused("peer is unknown");
+        }
+
+        return kind switch
+        {
+            MembershipChangeKind.Promote => await PromoteAsync(member),
+            MembershipChangeKind.Demote or MembershipChangeKind.Remove =>
+                await ProposeAsync(new NodeChange(kind, member, "")),
+            _ => Answer.Refused("a member cannot be added"),
+        };
+    }
+
+    /// <summary>The member that a person means by an id (16 hexadecimal digits) or an address; 0 for none.</summary>
+    private ulong Find(string member)
+    {
+        foreach (var (id, address) in _driver!.Membership.Addresses)
+        {
+            if (address == member)
             {
-                done.SetResult((Reply.Refused, new AdminOutcome(
-                    false, $"{address} is the address of another member; remove that one first")));
-                return;
+                return id;
             }
         }
 
-        var kind = members.IsVoter(node) ? MembershipChangeKind.AddVoter : MembershipChangeKind.AddLearner;
-        Change(new NodeChange(kind, node, address), done, Reply.Pending);
+        return ulong.TryParse(member, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var named)
+            && _driver.Membership.Contains(named) ? named : 0;
     }
 
-    private void Change(
-        NodeChange change, TaskCompletionSource<(Reply, AdminOutcome)> done, Reply success = Reply.Done)
+    private async Task<Answer> AddAsync(string address, bool toVote)
     {
-        var outcome = new TaskCompletionSource<AdminOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
-        _driver!.Change(new ConfigurationChange(ChangeTransition.Auto, [change]), outcome);
-        _ = ReportAsync();
-
-        async Task ReportAsync()
+        if (Find(address) != 0)
         {
-            var result = await outcome.Task;
-            done.SetResult((result.Ok ? success : Reply.Refused, result));
+            return Answer.Refused("peer already known");
         }
+
+        var (answer, node) = await InviteAsync(address, toVote);
+        if (answer.Reply != AskReply.Done)
+        {
+            return answer;
+        }
+
+        if (_driver!.Membership.Contains(node))
+        {
+            return Answer.Refused($"the node at {address} is a member already, {node:x16}");
+        }
+
+        answer = await ProposeAsync(new NodeChange(MembershipChangeKind.AddLearner, node, address));
+        // The node asks too, and may have been the first.
+        if (answer.Reply != AskReply.Done && !_driver.Membership.Contains(node))
+        {
+            return answer;
+        }
+
+        if (toVote)
+        {
+            _ = await OnRaftAsync(_ => PromoteWhenReady(node));
+        }
+
+        return Answer.Done($"{node:x16}");
     }
 
-    /// <summary>
-    /// Until this node is a voter at its present address: asks to be. A node that joins asks whom it was told to, and
-    /// whoever leads; one that came back at another address asks the members that it knows.
-    /// </summary>
-    private async Task KeepMembershipAsync()
+    /// <summary>Asks an empty node to belong to this cluster, and who it is. One that cannot be reached is never added, so
+    /// it can cost no majority.</summary>
+    private async Task<(Answer Answer, ulong Node)> InviteAsync(string address, bool toVote)
     {
-        var pause = JoinPause;
-        var target = _options.Join;
-        try
-        {
-            while (!_ending.IsCancellationRequested && !IsSettled())
-            {
-                await Task.Delay(pause, _ending.Token);
-                pause = TimeSpan.FromTicks(Math.Min(pause.Ticks * 2, JoinPauseMax.Ticks));
-                target = await AskToJoinAsync(target) ?? _options.Join ?? AddressOf(_core!.Leader);
-            }
-        }
-        catch (OperationCanceledException)
-        {
-            // The node stops.
-        }
-        catch (Exception e)
-        {
-            Fail(e);
-        }
-    }
-
-    private bool IsSettled()
-    {
-        var members = _driver!.Membership;
-        var id = _identity!.NodeId;
-        return (_options.Join is null || members.Contains(id))
-            && (!members.Contains(id) || members.Addresses[id] == _options.Address)
-            && (members.IsVoter(id) || !_joining);
-    }
-
-    /// <returns>Whom to ask next.</returns>
-    private async Task<string?> AskToJoinAsync(string? target)
-    {
-        var address = Encoding.UTF8.GetBytes(_options.Address);
-        var body = new byte[8 + address.Length];
-        BinaryPrimitives.WriteUInt64LittleEndian(body, _core!.NodeId);
-        address.CopyTo(body, 8);
-        var request = new ControlRequest((byte)Ask.Join, body, _core.NodeId, _identity!.ClusterId != 0);
-        if (_core.Role == CoreRole.Leader)
-        {
-            _ = await AnswerAsync(request);
-            return null;
-        }
-
-        if (target is null)
-        {
-            return null;
-        }
-
+        var option = toVote ? AskOptions.ToVote : AskOptions.None;
+        var invitation = new ClusterAsk(AskKind.Invite, (byte)option, _identity!.ClusterId, _options.Address);
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(_ending.Token);
-        timeout.CancelAfter(AskTimeout);
+        timeout.CancelAfter(InviteTimeout);
         try
         {
-            var reply = await _links!.AskAsync(target, request, timeout.Token);
-            if (_identity.ClusterId == 0 && (Reply)reply.Status is Reply.Pending or Reply.Done)
+            var reply = await _links!.AskAsync(address, invitation.ToRequest(_core!.NodeId, isMember: true), timeout.Token);
+            return (new Answer((AskReply)reply.Status, Encoding.UTF8.GetString(reply.Body.Span)), reply.From);
+        }
+        catch (TransportException e) when (e.InnerException is PeerRefusedException { Refusal: PeerRefusal.Cluster })
+        {
+            return (Answer.Refused(
+                $"the node at {address} is in a cluster of its own; start it on an empty directory with --join wait"), 0);
+        }
+        catch (Exception e) when (e is TransportException or OperationCanceledException)
+        {
+            _ending.Token.ThrowIfCancellationRequested();
+            return (Answer.Refused($"no node can be added from {address}: {e.Message}"), 0);
+        }
+    }
+
+    private bool PromoteWhenReady(ulong node)
+    {
+        _driver!.PromoteWhenReady(node);
+        return true;
+    }
+
+    private async Task<Answer> PromoteAsync(ulong node)
+    {
+        if (_driver!.Membership.IsVoter(node))
+        {
+            return Answer.Done("it is a voter");
+        }
+
+        if (!await IsHeardAsync(node))
+        {
+            return Answer.Refused("the node does not answer: it cannot be made a voter");
+        }
+
+        var promoted = await WhenAsync(
+            core => core.Membership.IsVoter(node) || !PromoteWhenReady(node) ? "" : null, CatchUpTimeout);
+        return promoted is not null
+            ? Answer.Done("it is a voter")
+            : Answer.Refused("the node is still catching up; it becomes a voter when it has caught up");
+    }
+
+    private async Task<bool> IsHeardAsync(ulong node)
+    {
+        // What was heard is forgotten once in an election timeout: a look after a part of it is a fair one.
+        var heard = await WhenAsync(
+            core => node == core.NodeId || core.Peers.Any(peer => peer.Id == node && peer.RecentlyActive) ? "" : null,
+            _options.ElectionTimeout / 2);
+        return heard is not null;
+    }
+
+    private async Task<Answer> ReplaceAsync(string member, string address)
+    {
+        var leaving = Find(member);
+        if (leaving == 0)
+        {
+            return Answer.Refused("peer is unknown");
+        }
+
+        var coming = Find(address);
+        if (coming == leaving)
+        {
+            return Answer.Refused("a member cannot take its own place");
+        }
+
+        if (coming == 0)
+        {
+            var (invited, node) = await InviteAsync(address, toVote: false);
+            coming = node;
+            if (invited.Reply == AskReply.Done && !_driver!.Membership.Contains(node))
             {
-                _identity.SetCluster(reply.ClusterId);
-                _links.SetCluster(reply.ClusterId);
+                invited = await ProposeAsync(new NodeChange(MembershipChangeKind.AddLearner, node, address));
             }
 
-            return (Reply)reply.Status == Reply.AskLeader ? Encoding.UTF8.GetString(reply.Body.Span) : target;
-        }
-        catch (TransportException)
-        {
-            return null;
-        }
-    }
-
-    /// <summary>Before this node stops: a leader of others hands over, as far as a few seconds allow.</summary>
-    public async ValueTask HandOverAsync()
-    {
-        var until = Now() + (long)LeaveTimeout.TotalNanoseconds;
-        if (_driver is { IsAlone: false } driver && _core!.Role == CoreRole.Leader)
-        {
-            _mailbox.Post(() => driver.TransferTo(null));
-            while (_core.Role == CoreRole.Leader && Now() < until)
+            if (invited.Reply != AskReply.Done)
             {
-                await Task.Delay(5);
+                return invited;
             }
         }
+
+        // Until then the old member keeps its place, and with it the cluster its strength.
+        var caughtUp = await WhenAsync(
+            core => core.Peers.Any(peer => peer.Id == coming && peer.State == PeerState.Replicate && peer.Match >= core.Commit)
+                || core.NodeId == coming || core.Role != CoreRole.Leader ? "" : null,
+            CatchUpTimeout);
+        return caughtUp is null
+            ? Answer.Refused($"the node at {address} learns and has not caught up yet; ask again to go on")
+            : await ProposeAsync(
+                new NodeChange(MembershipChangeKind.Promote, coming, ""), new NodeChange(MembershipChangeKind.Remove, leaving, ""));
     }
 
-    private async Task FinishAsync()
+    private async Task<Answer> TransferAsync(string target)
     {
-        var until = Now() + (long)LeaveTimeout.TotalNanoseconds;
-        while ((_outstanding.Count > 0 || _mailbox.BatchCount > 0) && Volatile.Read(ref _failed) == 0 && Now() < until)
+        var node = target.Length == 0 ? 0 : Find(target);
+        if (target.Length > 0 && !_driver!.Membership.IsVoter(node))
         {
-            await Task.Delay(2);
+            return Answer.Refused(node == 0 ? "peer is unknown" : "the node has no vote: it cannot lead");
         }
+
+        if (node == _core!.NodeId)
+        {
+            return Answer.Done("it leads already");
+        }
+
+        if (!await OnRaftAsync(_ => _driver!.TransferTo(node == 0 ? null : node)))
+        {
+            return Answer.Refused("there is no other voter that could lead");
+        }
+
+        var over = await WhenAsync(
+            core => core.Role != CoreRole.Leader ? "" : core.TransferTarget == 0 ? "the node did not take over in time" : null,
+            _options.ElectionTimeout * 3);
+        return over is "" ? Answer.Done("handed over") : Answer.Refused(over ?? "the node did not take over in time");
     }
 
-    private sealed class Sink(RaftEngine engine) : MailboxSink(engine._mailbox), IPeerSink
+    /// <summary>Carries a change through, unless the voters there would be then cannot be trusted to go on.</summary>
+    private async Task<Answer> ProposeAsync(params NodeChange[] parts)
     {
-        public async ValueTask<ControlReply> OnControlAsync(ControlRequest request, CancellationToken cancellation)
+        var change = new ConfigurationChange(ChangeTransition.Auto, parts);
+        // Another change, or a promotion, may be under way: that is over soon.
+        _ = await WhenAsync(core => core.MayChange || core.Role != CoreRole.Leader ? "" : null, InviteTimeout);
+        if (parts[0].Kind != MembershipChangeKind.AddLearner && await DangerAsync(change) is { } danger)
         {
-            var (reply, text) = await engine.AnswerAsync(request);
-            return new ControlReply((byte)reply, Encoding.UTF8.GetBytes(text));
+            return Answer.Refused(danger);
         }
 
-        public ISnapshotReceiver? OnSnapshotOffer(ulong from, SnapshotOffer offer) => engine._transfers!.Offer(from, offer);
+        var done = new TaskCompletionSource<AdminOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
+        _mailbox.Post(() => _driver!.Change(change, done));
+        var outcome = await done.Task.WaitAsync(_ending.Token);
+        return new Answer(outcome.Ok ? AskReply.Done : AskReply.Refused, outcome.Detail);
+    }
+
+    private async Task<string?> DangerAsync(ConfigurationChange change)
+    {
+        string? danger = null;
+        // Looked at for a part of the election timeout, as in IsHeardAsync.
+        _ = await WhenAsync(core => (danger = Danger(core, change)) is null ? "" : null, _options.ElectionTimeout / 2);
+        return danger;
+    }
+
+    private static string? Danger(RaftCore core, ConfigurationChange change)
+    {
+        var after = core.Membership.TryApply(change, out var refusal);
+        if (after is null || core.Role != CoreRole.Leader)
+        {
+            // Said by the core itself, if it is still so then.
+            return after is null && core.MayChange ? refusal : null;
+        }
+
+        var heard = 0;
+        foreach (var voter in after.Voters)
+        {
+            heard += voter == core.NodeId || core.Peers.Any(peer => peer.Id == voter && peer.RecentlyActive) ? 1 : 0;
+        }
+
+        return heard > after.Voters.Count / 2
+            ? null
+            : $"of the {after.Voters.Count} voters there would be only {heard} answer: the cluster could not go on";
     }
 }

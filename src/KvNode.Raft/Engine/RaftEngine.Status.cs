@@ -40,6 +40,10 @@ public sealed partial class RaftEngine
                 Term = view.Term,
                 LeaderAddress = over ? null : AddressOf(view.Leader),
                 LeaderId = over ? 0 : view.Leader,
+                LastContact = view.LastContact == long.MinValue ? null
+                    : role == RaftRole.Leader ? TimeSpan.Zero
+                    : TimeSpan.FromMicroseconds(Math.Max(0, Now() - view.LastContact) / 1000),
+                IsRemoved = IsRemoved,
                 CommitIndex = view.Commit,
                 AppliedIndex = _apply?.AppliedIndex ?? 0,
                 DurableIndex = _log?.DurableIndex ?? 0,
@@ -113,14 +117,30 @@ public sealed partial class RaftEngine
         var membership = driver.Membership;
         foreach (var (id, address) in membership.Addresses)
         {
-            RaftRole? role = id == _identity!.NodeId ? own
+            var isSelf = id == _identity!.NodeId;
+            RaftRole? role = isSelf ? own
+                : !_links!.IsConnected(id) ? null
                 : id == view.Leader ? RaftRole.Leader
-                : view.Leader != 0 ? RaftRole.Follower
-                : null;
-            members.Add(new RaftMember(id, address, membership.IsVoter(id), role));
+                : RaftRole.Follower;
+            members.Add(new RaftMember(id, address, membership.IsVoter(id), role, isSelf ? DurableIndex : MatchOf(view, id)));
         }
 
         return members;
+    }
+
+    private ulong DurableIndex => _log?.DurableIndex ?? 0;
+
+    private static ulong? MatchOf(DriverView view, ulong node)
+    {
+        foreach (var peer in view.Peers)
+        {
+            if (peer.Id == node)
+            {
+                return peer.Match;
+            }
+        }
+
+        return null;
     }
 
     private async ValueTask<AdminOutcome> RunAdminAsync(Func<IReplicatedStateMachine, string> action)

@@ -39,7 +39,6 @@ public sealed partial class RaftEngine : IConsensusEngine
     private IPeerTransport? _links;
     private SnapshotTransfers? _transfers;
     private volatile bool _stopping;
-    private bool _joining;
     private int _failed;
     private int _disposed;
     private long _proposals;
@@ -214,7 +213,7 @@ public sealed partial class RaftEngine : IConsensusEngine
         _identity = _disks is null
             ? NodeIdentity.OpenOrCreate(_options.DataDirectory)
             : NodeIdentity.OpenOrCreate(_disks.Data, _disks.NewNodeId);
-        _joining = _options.Join is not null;
+        CheckNotRemoved(_identity);
         var disk = _disks?.Log ?? FileDisk.OpenOrCreate(WalFormat.Folder(_options.LogDirectory));
         var wal = _disks?.Wal ?? new WalOptions { SegmentBytes = _options.SegmentBytes };
         var log = EngineStart.OpenLog(disk, wal, machine);
@@ -234,7 +233,12 @@ public sealed partial class RaftEngine : IConsensusEngine
                 + "bring it back, or start with an empty directory");
         }
 
-        if (!hasCluster && _options.Join is null)
+        if (!hasCluster)
+        {
+            BeginJoin(_identity, isEmpty: log.Last.Index == 0 && before.Index == 0);
+        }
+
+        if (!hasCluster && _options.Join is null && _identity is { IsJoining: false, ClusterId: 0 })
         {
             // What an older program left in the log was decided by this node alone: all of it is committed.
             EngineStart.Replay(log, EngineStart.At(log, apply.AppliedIndex), ulong.MaxValue, apply, cancellationToken);
@@ -243,7 +247,7 @@ public sealed partial class RaftEngine : IConsensusEngine
             EngineStart.Replay(log, last, ulong.MaxValue, apply, cancellationToken);
         }
 
-        if (state.Membership.Voters.Count > 0 && _identity.ClusterId == 0 && _options.Join is null)
+        if (state.Membership.Voters.Count > 0 && _identity.ClusterId == 0)
         {
             _identity.SetCluster(NewId());
         }

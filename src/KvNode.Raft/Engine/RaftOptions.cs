@@ -12,8 +12,12 @@ public sealed record RaftOptions
     /// <summary>Where clients and other nodes reach this one, as HOST:PORT.</summary>
     public required string Address { get; init; }
 
-    /// <summary>A member of the cluster to join, as HOST:PORT; null: a new directory becomes a new cluster.</summary>
+    /// <summary>A member of the cluster to join, as HOST:PORT, or <see cref="WaitToBeAdded"/>; null: a new directory becomes
+    /// a new cluster. Without effect on a node that is in a cluster.</summary>
     public string? Join { get; init; }
+
+    /// <summary>In the place of a member to join: an empty node waits until a leader takes it in.</summary>
+    public const string WaitToBeAdded = "wait";
 
     public Durability Durability { get; init; } = Durability.High;
 

@@ -8,13 +8,14 @@ namespace KvNode.Raft.Identity;
 /// </summary>
 /// <remarks>
 /// <code>
-///  0 u64 magic "KVNODEID"    8 u32 version, 1    12 u32 flags: bit 0 removed, else 0
+///  0 u64 magic "KVNODEID"    8 u32 version, 1    12 u32 flags: bit 0 removed, 1 joining, 2 member
 /// 16 u64 node id    24 u64 cluster id, 0 if none    32 u64 incarnation
 /// 40 zero ...       60 u32 CRC32C of bytes 0..59
 /// </code>
 /// All little-endian; the file is exactly this long.
 /// </remarks>
-internal sealed record IdentityRecord(ulong NodeId, ulong ClusterId, ulong Incarnation, bool IsRemoved)
+internal sealed record IdentityRecord(
+    ulong NodeId, ulong ClusterId, ulong Incarnation, bool IsRemoved, bool IsJoining = false, bool IsMember = false)
 {
     public const int Bytes = 64;
 
@@ -26,13 +27,19 @@ internal sealed record IdentityRecord(ulong NodeId, ulong ClusterId, ulong Incar
     private const int UsedBytes = 40;
     private const int CrcOffset = Bytes - sizeof(uint);
     private const uint RemovedFlag = 1;
+    private const uint JoiningFlag = 2;
+    private const uint MemberFlag = 4;
+    private const uint KnownFlags = RemovedFlag | JoiningFlag | MemberFlag;
+
+    private uint Flags =>
+        (IsRemoved ? RemovedFlag : 0) | (IsJoining ? JoiningFlag : 0) | (IsMember ? MemberFlag : 0);
 
     public void Encode(Span<byte> target)
     {
         target[..Bytes].Clear();
         BinaryPrimitives.WriteUInt64LittleEndian(target, Magic);
         BinaryPrimitives.WriteUInt32LittleEndian(target[8..], Version);
-        BinaryPrimitives.WriteUInt32LittleEndian(target[12..], IsRemoved ? RemovedFlag : 0);
+        BinaryPrimitives.WriteUInt32LittleEndian(target[12..], Flags);
         BinaryPrimitives.WriteUInt64LittleEndian(target[16..], NodeId);
         BinaryPrimitives.WriteUInt64LittleEndian(target[24..], ClusterId);
         BinaryPrimitives.WriteUInt64LittleEndian(target[32..], Incarnation);
@@ -74,8 +81,10 @@ internal sealed record IdentityRecord(ulong NodeId, ulong ClusterId, ulong Incar
             NodeId: BinaryPrimitives.ReadUInt64LittleEndian(source[16..]),
             ClusterId: BinaryPrimitives.ReadUInt64LittleEndian(source[24..]),
             Incarnation: BinaryPrimitives.ReadUInt64LittleEndian(source[32..]),
-            IsRemoved: (flags & RemovedFlag) != 0);
-        if (record.NodeId == 0 || record.Incarnation == 0 || flags > RemovedFlag
+            IsRemoved: (flags & RemovedFlag) != 0,
+            IsJoining: (flags & JoiningFlag) != 0,
+            IsMember: (flags & MemberFlag) != 0);
+        if (record.NodeId == 0 || record.Incarnation == 0 || (flags & ~KnownFlags) != 0
             || !WalFormat.IsZero(source[UsedBytes..CrcOffset]))
         {
             reason = "it has values that this program never writes";

@@ -41,6 +41,12 @@ internal sealed class NodeIdentity
     /// <summary>The cluster has removed this node. It must not take part again; to come back it starts empty.</summary>
     public bool IsRemoved => _record.IsRemoved;
 
+    /// <summary>The node wants to be a voter and has not been one yet.</summary>
+    public bool IsJoining => _record.IsJoining;
+
+    /// <summary>The node has seen itself in the cluster's configuration.</summary>
+    public bool IsMember => _record.IsMember;
+
     /// <summary>Whether a node has been started on this directory before.</summary>
     public static bool Exists(string directory) => File.Exists(Path.Combine(directory, FileName));
 
@@ -103,6 +109,24 @@ internal sealed class NodeIdentity
         {
             Save(_record with { ClusterId = id });
         }
+    }
+
+    /// <summary>Notes where the node is on its way into the cluster.</summary>
+    /// <exception cref="IOException">As for <see cref="SetCluster"/>.</exception>
+    public void Note(bool isJoining, bool isMember)
+    {
+        if (IsJoining != isJoining || IsMember != isMember)
+        {
+            Save(_record with { IsJoining = isJoining, IsMember = isMember });
+        }
+    }
+
+    /// <summary>As a member of a cluster that begins with this node alone: for a forced recovery.</summary>
+    /// <exception cref="IOException">As for <see cref="SetCluster"/>.</exception>
+    public void BeginAnew(ulong cluster)
+    {
+        Invariant.Check(cluster != 0);
+        Save(_record with { ClusterId = cluster, IsRemoved = false, IsJoining = false, IsMember = true });
     }
 
     /// <summary>Notes for good that the cluster has removed this node.</summary>

@@ -38,7 +38,9 @@ internal sealed class CommandTable
         ClientCommands.Table,
         ServerCommands.Table,
         IntrospectionCommands.Table,
-        RaftCommands.Table);
+        RaftCommands.Table,
+        MemberCommands.Table,
+        ClusterCommands.Table);
 
     /// <summary>The rows, in the order of the families; subcommands are inside their containers.</summary>
     public ReadOnlySpan<CommandSpec> Rows => _rows;

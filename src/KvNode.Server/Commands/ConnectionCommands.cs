@@ -37,6 +37,20 @@ internal static class ConnectionCommands
             Syntax = "index",
             Acl = AclCategories.Connection,
         },
+        new LocalCommand("READONLY", 1, Anytime, "cluster",
+            "Lets this connection read from this node's own state, which may be old, whatever the node's level.",
+            (ref LocalContext cx) => SetReadOnly(ref cx, true))
+        {
+            Since = "3.0.0",
+            Acl = AclCategories.Connection,
+        },
+        new LocalCommand("READWRITE", 1, Anytime, "cluster",
+            "Ends READONLY: this connection reads at the node's level again.",
+            (ref LocalContext cx) => SetReadOnly(ref cx, false))
+        {
+            Since = "3.0.0",
+            Acl = AclCategories.Connection,
+        },
         new LocalCommand("HELLO", -1, Handshake, "connection",
             "Chooses the protocol version, names the connection, and tells who answers.", Hello)
         {
@@ -75,6 +89,12 @@ internal static class ConnectionCommands
     {
         cx.Reply.Ok();
         cx.Client.CloseAfterReply();
+    }
+
+    private static void SetReadOnly(ref LocalContext cx, bool readOnly)
+    {
+        cx.Client.SetReadOnly(readOnly);
+        cx.Reply.Ok();
     }
 
     private static void Select(ref LocalContext cx)

@@ -1,4 +1,5 @@
 using KvNode.Raft;
+using KvNode.Raft.Snapshots;
 using KvNode.Storage;
 
 namespace KvNode.Server.Commands;
@@ -37,6 +38,18 @@ internal interface INodeControl
 
     ValueTask<AdminOutcome> ShrinkLogAsync();
 
+    /// <summary>The backups on this node's disk, newest first.</summary>
+    IReadOnlyList<SnapshotInfo> Snapshots { get; }
+
+    /// <inheritdoc cref="IConsensusEngine.ChangeMembershipAsync"/>
+    ValueTask<AdminOutcome> ChangeMembershipAsync(MembershipChange change);
+
+    /// <inheritdoc cref="IConsensusEngine.ReplaceMemberAsync"/>
+    ValueTask<AdminOutcome> ReplaceMemberAsync(string member, string address);
+
+    /// <inheritdoc cref="IConsensusEngine.TransferLeadershipAsync"/>
+    ValueTask<AdminOutcome> TransferLeadershipAsync(string? target);
+
     /// <summary>Stops the node cleanly, as SIGTERM does. Returns at once.</summary>
     void RequestShutdown();
 }
@@ -48,6 +61,9 @@ internal interface IClientControl
 
     /// <summary>Sets the RESP version for this and the following replies.</summary>
     void SetProtocol(int version);
+
+    /// <summary>Whether reads of this connection may be served from this node's own state, however old.</summary>
+    void SetReadOnly(bool readOnly);
 
     /// <summary>Closes the connection once everything answered so far has been sent.</summary>
     void CloseAfterReply();

@@ -180,7 +180,7 @@ internal static class InfoReport
         to.Add("role", leads ? "master" : "slave");
         if (leads)
         {
-            to.Add("connected_slaves", status.Members.Count(member => member.Id != status.NodeId));
+            Replicas(to, status);
         }
         else
         {
@@ -188,8 +188,29 @@ internal static class InfoReport
             to.Add("master_host", host);
             to.Add("master_port", port);
             to.Add("master_link_status", status.LeaderAddress is null ? "down" : "up");
+            to.Add("master_last_io_seconds_ago", status.LastContact is { } contact ? (long)contact.TotalSeconds : -1);
+            to.Add("slave_repl_offset", status.AppliedIndex);
             to.Add("slave_read_only", 1);
             to.Add("connected_slaves", 0);
+        }
+
+        // Redis counts bytes of a stream, here it is the log's entries.
+        to.Add("master_repl_offset", status.CommitIndex);
+    }
+
+    private static void Replicas(Fields to, NodeStatus status)
+    {
+        var replicas = new List<RaftMember>(status.Members);
+        _ = replicas.RemoveAll(member => member.Id == status.NodeId);
+        to.Add("connected_slaves", replicas.Count(static member => member.Role is not null));
+        for (var i = 0; i < replicas.Count; i++)
+        {
+            var (host, port) = SplitAddress(replicas[i].Address);
+            var state = replicas[i].Role is null ? "offline" : "online";
+            var offset = replicas[i].Match ?? 0;
+            var behind = status.LastLog.Index - Math.Min(offset, status.LastLog.Index);
+            to.Add($"slave{i}", string.Create(
+                CultureInfo.InvariantCulture, $"ip={host},port={port},state={state},offset={offset},entries_behind={behind}"));
         }
     }
 
@@ -205,8 +226,12 @@ internal static class InfoReport
     private static void Raft(Fields to, INodeControl node)
     {
         var status = node.Status;
-        to.Add("raft_node_id", status.NodeId);
+        to.Add("raft_node_id", MemberCommands.IdOf(status.NodeId));
+        to.Add("raft_cluster_id", MemberCommands.IdOf(status.ClusterId));
         to.Add("raft_role", NameOf(status.Role));
+        to.Add("raft_removed", status.IsRemoved ? 1 : 0);
+        to.Add("raft_leader_id", status.LeaderId == 0 ? "" : MemberCommands.IdOf(status.LeaderId));
+        to.Add("raft_last_contact", RaftCommands.DurationOf(status.LastContact));
         to.Add("raft_leader", status.LeaderAddress ?? "");
         to.Add("raft_term", status.Term);
         to.Add("raft_commit_index", status.CommitIndex);
@@ -223,9 +248,12 @@ internal static class InfoReport
         var number = 0;
         foreach (var member in status.Members)
         {
-            var role = member.Role is { } known ? NameOf(known) : "unknown";
+            var role = member.Role is { } known ? NameOf(known) : "unreachable";
             var voter = member.Voter ? 1 : 0;
-            to.Add($"raft_member{number++}", $"id={member.Id},addr={member.Address},voter={voter},role={role}");
+            var match = member.Match is { } index ? string.Create(CultureInfo.InvariantCulture, $",match={index}") : "";
+            to.Add(
+                $"raft_member{number++}",
+                $"id={MemberCommands.IdOf(member.Id)},addr={member.Address},voter={voter},role={role}{match}");
         }
     }
 
@@ -261,9 +289,8 @@ internal static class InfoReport
 
     private static void Cluster(Fields to, INodeControl node)
     {
-        // Redis Cluster's slots: clients ask for this line before they decide how to talk.
-        _ = node;
-        to.Add("cluster_enabled", 0);
+        // Clients ask for this line before they decide how to talk: only with MOVED do they meet a Redis Cluster here.
+        to.Add("cluster_enabled", Setting(node, "follower") == "moved" ? 1 : 0);
     }
 
     private static void Keyspace(Fields to, INodeControl node)

@@ -72,7 +72,7 @@ internal static class RaftCommands
 
         // The time since a leader was heard of. A node that was never a follower has heard of none.
         reply.Bulk("last_contact"u8);
-        reply.Bulk("never"u8);
+        reply.Bulk(Encoding.ASCII.GetBytes(DurationOf(status.LastContact)));
         Pair(reply, "last_log_index"u8, status.LastLog.Index);
         Pair(reply, "last_log_term"u8, status.LastLog.Term);
         Pair(reply, "last_snapshot_index"u8, status.LastSnapshot.Index);
@@ -91,10 +91,25 @@ internal static class RaftCommands
         foreach (var member in members)
         {
             cx.Reply.Bulk(Encoding.UTF8.GetBytes(member.Address));
-            var role = member.Id == status.NodeId ? status.Role : member.Role;
-            cx.Reply.Bulk(role is { } known ? NameOf(known) : "Invalid"u8);
+            cx.Reply.Bulk(Encoding.ASCII.GetBytes(StateOf(member, status)));
         }
     }
+
+    /// <summary>A member's role as this node sees it; <c>Invalid</c>, the original's word, for one it does not reach.</summary>
+    internal static string StateOf(RaftMember member, NodeStatus status)
+    {
+        var role = member.Id == status.NodeId ? status.Role : member.Role;
+        return role is { } known ? Encoding.ASCII.GetString(NameOf(known)) : "Invalid";
+    }
+
+    /// <summary>As the original writes it: <c>never</c>, <c>0</c> on a leader that once followed, else with a unit.</summary>
+    internal static string DurationOf(TimeSpan? contact) => contact switch
+    {
+        null => "never",
+        { Ticks: 0 } => "0",
+        { TotalSeconds: >= 1 } time => string.Create(CultureInfo.InvariantCulture, $"{time.TotalSeconds:0.######}s"),
+        { } time => string.Create(CultureInfo.InvariantCulture, $"{time.TotalMilliseconds:0.######}ms"),
+    };
 
     private static async ValueTask SnapshotAsync(AdminContext cx)
     {

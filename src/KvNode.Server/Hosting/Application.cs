@@ -31,6 +31,8 @@ internal static class Application
 
             case Invocation.Check check:
                 return CheckTool.Run(check.DataDirectory, check.LogDirectory, Console.Out);
+            case Invocation.Recover recover:
+                return RecoverTool.Run(recover.DataDirectory, recover.LogDirectory, recover.Advertise, Console.Out);
             case Invocation.Say say:
                 await Console.Out.WriteAsync(say.Text);
                 return ExitCodes.Ok;

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using KvNode.Raft;
+using KvNode.Raft.Engine;
 using KvNode.Server.Commands;
 
 namespace KvNode.Server.Hosting;
@@ -15,6 +16,10 @@ internal abstract record Invocation
 
     /// <param name="LogDirectory">Equal to the data directory unless set.</param>
     public sealed record Check(string DataDirectory, string LogDirectory) : Invocation;
+
+    /// <param name="LogDirectory">Equal to the data directory unless set.</param>
+    /// <param name="Advertise">Where the node is reached from then on.</param>
+    public sealed record Recover(string DataDirectory, string LogDirectory, string Advertise) : Invocation;
 
     /// <summary>Text for standard output; exit code 0.</summary>
     public sealed record Say(string Text) : Invocation;
@@ -63,6 +68,8 @@ internal sealed class CommandLine
     private readonly Option<bool> _version = new("--version");
     private readonly Argument<string> _checkDirectory = new("DIR");
     private readonly Command _check = new("check");
+    private readonly Command _recover = new("recover");
+    private readonly Option<bool> _forceNewCluster = new("--force-new-cluster");
     private readonly RootCommand _root = new();
     private readonly List<ISetting> _settings = [];
     private readonly Func<string, string?> _environment;
@@ -81,7 +88,8 @@ internal sealed class CommandLine
         _logDirectory = Add<string>("--log-dir", "DIR", "",
             "Directory of the log and the snapshots; without it, that of `--data`.", ValueParsers.Text);
         _join = Add<string>("--join", "HOST:PORT", "",
-            "Any member of the cluster to join; without it, an empty directory begins a new cluster.", ValueParsers.OptionalAddress);
+            "Any member of the cluster to join, or `wait` to be added by one; without it, an empty directory begins a new cluster.",
+            JoinTarget);
         _advertise = Add<string>("--advertise", "HOST:PORT", "",
             "Where clients and other nodes reach this one; without it, `--addr`.", ValueParsers.OptionalAddress);
         _follower = Add<FollowerReply>("--follower", "forward|try|moved", "forward",
@@ -127,11 +135,16 @@ internal sealed class CommandLine
             "Whose snapshot it is, where the content does not say.", ValueParsers.Snapshot);
 
         _logDirectory.Recursive = true;
+        _data.Recursive = true;
+        _address.Recursive = true;
+        _advertise.Recursive = true;
         _help.Recursive = true;
         _root.Options.Add(_help);
         _root.Options.Add(_version);
         _check.Arguments.Add(_checkDirectory);
         _root.Subcommands.Add(_check);
+        _recover.Options.Add(_forceNewCluster);
+        _root.Subcommands.Add(_recover);
         _root.SetAction(static _ => ExitCodes.Ok); // never invoked: with it, the program may be run without a subcommand
     }
 
@@ -166,12 +179,37 @@ internal sealed class CommandLine
             return new Invocation.Check(directory, OrElse(result.GetValue(_logDirectory), directory));
         }
 
+        if (result.CommandResult.Command == _recover)
+        {
+            return Recover(result);
+        }
+
         return result.GetValue(_parseSnapshot) is { Length: > 0 } file
             ? new Invocation.ParseSnapshot(file, result.GetValue(_snapshotFormat))
             : Run(result);
     }
 
     private static string OrElse(string? text, string otherwise) => string.IsNullOrEmpty(text) ? otherwise : text;
+
+    /// <summary>Empty, <c>wait</c>, or an address with a host.</summary>
+    private static string? JoinTarget(string text, out string value)
+    {
+        value = text;
+        return text == RaftOptions.WaitToBeAdded ? null : ValueParsers.OptionalAddress(text, out value);
+    }
+
+    private Invocation Recover(ParseResult result)
+    {
+        var data = result.GetRequiredValue(_data);
+        return result.GetValue(_forceNewCluster)
+            ? new Invocation.Recover(
+                data,
+                OrElse(result.GetValue(_logDirectory), data),
+                OrElse(result.GetValue(_advertise), result.GetRequiredValue(_address).Reachable()))
+            : new Invocation.Refuse(
+                "recover needs --force-new-cluster: it makes this node a cluster of its own, and what only the other nodes "
+                + "have is lost. It is for when a majority of the nodes is gone for good");
+    }
 
     private Invocation Run(ParseResult result)
     {

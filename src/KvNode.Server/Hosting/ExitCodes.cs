@@ -36,8 +36,14 @@ internal static class ExitCodes
     /// <summary>EX_TEMPFAIL: another process has the data directory or the address; try again when it has gone.</summary>
     public const int InUse = 75;
 
+    /// <summary>EX_PROTOCOL: the cluster to join does not take this node, for good; the message says why.</summary>
+    public const int JoinRefused = 76;
+
     /// <summary>EX_NOPERM: this user may not open the directory, the file or the port.</summary>
     public const int NoPermission = 77;
+
+    /// <summary>EX_CONFIG: the cluster has removed this node; it does not start again on this directory.</summary>
+    public const int Removed = 78;
 
     /// <summary>
     /// Not in sysexits.h: a sync to disk failed, so what was written may be gone. The node stopped before it
@@ -58,7 +64,9 @@ internal static class ExitCodes
         (CannotCreate, "the data or log directory cannot be made"),
         (InputOutput, "reading or writing failed"),
         (InUse, "another process has the data directory or the address"),
+        (JoinRefused, "the cluster to join does not take this node"),
         (NoPermission, "this user may not use the directory, file or port"),
+        (Removed, "the cluster has removed this node"),
         (SyncFailed, "a sync to disk failed: nothing it should have covered was acknowledged"),
     ];
 }

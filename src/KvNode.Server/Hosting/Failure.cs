@@ -19,6 +19,8 @@ internal sealed record Failure(int ExitCode, string Message)
     public static Failure Of(Exception exception) => exception switch
     {
         _ when IsSyncFailure(exception) => new(ExitCodes.SyncFailed, exception.Message),
+        JoinRefusedException => new(ExitCodes.JoinRefused, exception.Message),
+        NodeRemovedException => new(ExitCodes.Removed, exception.Message),
         NativeLibraryMissingException => new(ExitCodes.LibraryMissing, exception.Message),
         DllNotFoundException => new(ExitCodes.LibraryMissing, exception.Message),
         DirectoryLockedException => new(ExitCodes.InUse, exception.Message),

@@ -19,6 +19,9 @@ internal static class HelpText
               kvnode [flags]                    run a node until SHUTDOWN, SIGTERM or SIGINT
               kvnode --parse-snapshot FILE      write a snapshot as SET commands, for redis-cli --pipe
               kvnode check DIR [--log-dir DIR]  verify the files of a stopped node
+              kvnode recover --force-new-cluster [--data DIR] [--log-dir DIR] [--advertise HOST:PORT]
+                                                make a stopped node a cluster of its own, when most of the others
+                                                are gone for good; its flags are those of a node
 
             Flags (a flag wins over its environment variable; -flag and --flag, space and = are the same):
 

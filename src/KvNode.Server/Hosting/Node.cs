@@ -24,6 +24,7 @@ internal sealed class Node : IAsyncDisposable
     private readonly Store _store;
     private readonly Executor _executor;
     private readonly KvStateMachine _machine;
+    private readonly SnapshotFolder _snapshots;
     private readonly RaftEngine _engine;
     private readonly Timer _watch;
     private Listener? _listener;
@@ -46,6 +47,7 @@ internal sealed class Node : IAsyncDisposable
         });
         _executor = new Executor(CommandTable.Default, _stats);
         _machine = new KvStateMachine(_store, _executor, [options.Advertise]);
+        _snapshots = new SnapshotFolder(options, log);
         _engine = new RaftEngine(
             new RaftOptions
             {
@@ -60,10 +62,13 @@ internal sealed class Node : IAsyncDisposable
                 SegmentBytes = options.WalSegmentBytes,
                 LogBytesMax = options.LogKeepBytes,
             },
-            new SnapshotFolder(options, log),
+            _snapshots,
             _security,
             PeerLog.To(log),
             fatal.End);
+        _engine.Noted += (isWarning, text) => Log.Membership(log, isWarning ? LogLevel.Warning : LogLevel.Information, text);
+        _engine.LeaderChanged += change => Log.Leader(
+            log, change.Term, change.IsSelf ? "this node" : change.LeaderAddress ?? "not known");
         _watch = new Timer(_ => Watch(), state: null, Timeout.Infinite, Timeout.Infinite);
     }
 
@@ -134,7 +139,10 @@ internal sealed class Node : IAsyncDisposable
             Log.ClientsLowered(_log, allowed, _options.MaxClients, OpenFiles.Max());
         }
 
-        var proposer = new Proposer(_engine, TimeProvider.System);
+        var proposer = new Proposer(
+            _engine,
+            TimeProvider.System,
+            new FailureReplies(CommandTable.Default, moved: _options.Follower == FollowerReply.Moved));
         proposer.ObserveLeaderTime(_store.ClockMs);
         var services = new SessionServices(
             CommandTable.Default,
@@ -142,7 +150,7 @@ internal sealed class Node : IAsyncDisposable
             _engine,
             proposer,
             _executor,
-            new NodeControl(_engine, _store, _clients, _stats, NodeSettings.Of(_options), requestStop),
+            new NodeControl(_engine, _store, _clients, _stats, _snapshots, NodeSettings.Of(_options), requestStop),
             _stats,
             new RespLimits { ValueBytesMax = _options.MaxValueBytes, CommandBytesMax = _options.QueryBufferBytes },
             new SessionSettings(

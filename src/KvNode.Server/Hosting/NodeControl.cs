@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using KvNode.Raft;
+using KvNode.Raft.Snapshots;
 using KvNode.Server.Commands;
 using KvNode.Server.Sessions;
 using KvNode.Storage;
@@ -12,6 +13,7 @@ internal sealed class NodeControl(
     Store store,
     ClientList clients,
     ServerStats stats,
+    SnapshotFolder snapshots,
     IReadOnlyList<KeyValuePair<string, string>> settings,
     Action shutdown) : INodeControl
 {
@@ -36,6 +38,15 @@ internal sealed class NodeControl(
     public ValueTask<AdminOutcome> SnapshotAsync() => engine.SnapshotNowAsync();
 
     public ValueTask<AdminOutcome> ShrinkLogAsync() => engine.ShrinkLogAsync();
+
+    public IReadOnlyList<SnapshotInfo> Snapshots => snapshots.List();
+
+    public ValueTask<AdminOutcome> ChangeMembershipAsync(MembershipChange change) => engine.ChangeMembershipAsync(change);
+
+    public ValueTask<AdminOutcome> ReplaceMemberAsync(string member, string address) =>
+        engine.ReplaceMemberAsync(member, address);
+
+    public ValueTask<AdminOutcome> TransferLeadershipAsync(string? target) => engine.TransferLeadershipAsync(target);
 
     public void RequestShutdown() => shutdown();
 }

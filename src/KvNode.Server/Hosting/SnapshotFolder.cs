@@ -22,6 +22,9 @@ internal sealed class SnapshotFolder : ISnapshotStore
 
     public EntryId Latest { get; private set; }
 
+    /// <summary>Complete ones, newest first.</summary>
+    public IReadOnlyList<SnapshotInfo> List() => _directory.List();
+
     public string Save(ISnapshotReader reader)
     {
         if (_directory.List() is [var newest, ..] && newest.Position == reader.Meta.Position)

@@ -81,6 +81,9 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
     /// <summary>True when operation <paramref name="index"/> of the batch is a read.</summary>
     public bool IsRead(int index) => _isRead[index];
 
+    /// <summary>The raw RESP of the writes, one after another.</summary>
+    public ReadOnlySpan<byte> Commands => Writes > 0 ? _payload.AsSpan(EntryHeader.Bytes.._payloadLength) : default;
+
     /// <summary>The raw RESP of the reads, one after another.</summary>
     public ReadOnlySpan<byte> Reads => _reads.AsSpan(0, _readsLength);
 
@@ -115,7 +118,7 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
         if (outcome.Status != ProposalStatus.Committed)
         {
             Replies.Reset();
-            Executor.AnswerFailure(this, outcome);
+            owner.Failures.Answer(this, outcome);
         }
 
         var start = 0;

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using KvNode.Raft;
 using KvNode.Server.Commands;
 using KvNode.Server.Resp;
 using KvNode.Storage;
@@ -89,28 +88,6 @@ internal sealed class Executor(CommandTable table, ServerStats stats)
                 {
                     SkipRead(ref reads);
                 }
-            }
-
-            batch.EndRun(r);
-        }
-    }
-
-    /// <summary>
-    /// Answers a batch that was not committed: each write with the reason. Reads get it too, for whatever stands in the
-    /// way of the write stands in the way of knowing what is newest.
-    /// </summary>
-    public static void AnswerFailure(CommandBatch batch, ProposalOutcome outcome)
-    {
-        for (var r = 0; r < batch.Runs.Length; r++)
-        {
-            for (var i = 0; i < batch.Runs[r].Operations; i++)
-            {
-                if (batch.Replies.Length > Limits.HeldReplyBytes)
-                {
-                    _ = batch.HandOver(r);
-                }
-
-                RespError.NotExecuted(batch.Replies, outcome);
             }
 
             batch.EndRun(r);

@@ -10,7 +10,7 @@ namespace KvNode.Server.Replication;
 /// takes it, so whatever arrives while the previous entry is being synced shares the next one: group commit without a
 /// timer. A connection holds the lock for one turn (all commands of one received buffer), not per command.
 /// </remarks>
-internal sealed class Proposer(IConsensusEngine engine, TimeProvider clock)
+internal sealed class Proposer(IConsensusEngine engine, TimeProvider clock, FailureReplies failures)
 {
     private const int PooledBatchesMax = 16;
 
@@ -19,6 +19,9 @@ internal sealed class Proposer(IConsensusEngine engine, TimeProvider clock)
     private CommandBatch? _open;
     private long _leaderMs;
     private long _bytesInFlight;
+
+    /// <summary>Answers what does not get executed.</summary>
+    public FailureReplies Failures { get; } = failures;
 
     /// <summary>True when so much waits for the log that connections must wait before they add more.</summary>
     public bool Overloaded => Volatile.Read(ref _bytesInFlight) > Limits.UncommittedBytesMax;

@@ -93,8 +93,15 @@ internal static class RespError
     /// <summary>There is no leader to send the client to.</summary>
     public static ReadOnlySpan<byte> LeaderUnknown => "ERR leader not known"u8;
 
-    /// <summary>No leader for as long as a command may wait for one. Not executed.</summary>
-    public static ReadOnlySpan<byte> ClusterDown => "CLUSTERDOWN The cluster is down: no leader was found in time"u8;
+    /// <summary>No leader for as long as a command may wait for one, or ever. Not executed.</summary>
+    /// <param name="reason">For people; null: none was found in time.</param>
+    public static void ClusterDown(RespWriter reply, string? reason)
+    {
+        var text = new TextBuilder(stackalloc byte[TextBytesMax]);
+        text.Add("CLUSTERDOWN The cluster is down: "u8);
+        text.AddReason(reason ?? "no leader was found in time");
+        reply.Error(text.Text);
+    }
 
     /// <summary>Not executed, and never will be; a later one of the same node took its place in the log.</summary>
     public static ReadOnlySpan<byte> TryAgain => "TRYAGAIN The leader changed before the command was executed"u8;
@@ -213,6 +220,15 @@ internal static class RespError
         reply.Error(text.Text);
     }
 
+    /// <summary>As a Redis Cluster: <c>MOVED slot host:port</c>. Certainly not executed.</summary>
+    public static void Moved(RespWriter reply, int slot, string leaderAddress)
+    {
+        var text = new TextBuilder(stackalloc byte[TextBytesMax]);
+        text.Add(Compose("MOVED "u8, slot, " "u8));
+        text.AddReason(leaderAddress);
+        reply.Error(text.Text);
+    }
+
     /// <summary>Why a command has no answer of its own.</summary>
     public static void NotExecuted(RespWriter reply, ProposalOutcome outcome)
     {
@@ -225,7 +241,7 @@ internal static class RespError
                 WriteRefused(reply, outcome.Reason ?? "not accepted");
                 break;
             case ProposalStatus.NoLeader:
-                reply.Error(ClusterDown);
+                ClusterDown(reply, outcome.Reason);
                 break;
             case ProposalStatus.Superseded:
                 reply.Error(TryAgain);

@@ -1,3 +1,4 @@
+using KvNode.Raft;
 using KvNode.Server.Commands;
 using KvNode.Server.Resp;
 
@@ -67,9 +68,9 @@ internal sealed partial class RespSession
             {
                 await admin.Run(new AdminContext(CopyArguments(raw), reply, _services.Node));
             }
-            else if (await _services.Engine.ReadBarrierAsync(_services.Options.ReadLevel) is { Ok: false } barrier)
+            else if (await _services.Engine.ReadBarrierAsync(_readLevel) is { Ok: false } barrier)
             {
-                RespError.NotExecuted(reply, barrier.Outcome);
+                AnswerFailure(reply, barrier.Outcome, spec, raw);
             }
             else
             {
@@ -83,6 +84,13 @@ internal sealed partial class RespSession
             // The client went away, or was cut off, in the middle of its reply.
             _closeAfterReply = true;
         }
+    }
+
+    private void AnswerFailure(RespWriter reply, ProposalOutcome outcome, CommandSpec spec, byte[] raw)
+    {
+        ArgRange[] ranges = [];
+        _ = CommandReader.TryParse(raw, ref ranges, out var args, out _);
+        _services.Proposer.Failures.Answer(reply, outcome, spec, args);
     }
 
     private async ValueTask StreamAsync(StreamCommand command, byte[] raw, RespWriter reply)

@@ -150,7 +150,7 @@ internal sealed partial class RespSession
         {
             if (_view is null)
             {
-                if (!_services.Engine.CanReadLocally(_services.Options.ReadLevel))
+                if (!_services.Engine.CanReadLocally(_session._readLevel))
                 {
                     // It waits its turn until a leader has confirmed what is newest.
                     return Ride(args);

@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.IO.Pipelines;
+using KvNode.Raft;
 using KvNode.Server.Commands;
 using KvNode.Server.Replication;
 using KvNode.Server.Resp;
@@ -33,6 +34,7 @@ internal sealed partial class RespSession : IClientControl, IReplySink, IDisposa
     private int _outstanding;
     private volatile bool _stopping;
     private bool _closeAfterReply;
+    private ReadLevel _readLevel;
 
     // Set when nobody waits for a long answer any more.
     private readonly CancellationTokenSource _gone;
@@ -43,6 +45,7 @@ internal sealed partial class RespSession : IClientControl, IReplySink, IDisposa
     {
         _gone = CancellationTokenSource.CreateLinkedTokenSource(closed);
         _services = services;
+        _readLevel = services.Options.ReadLevel;
         _input = transport.Input;
         _output = new SessionOutput(transport.Output, services.Stats, services.Options.OutputBufferBytesMax, abort);
         _reader = new CommandReader(services.RespLimits);
@@ -146,6 +149,9 @@ internal sealed partial class RespSession : IClientControl, IReplySink, IDisposa
         Info.Protocol = version;
         Reply.Protocol = version;
     }
+
+    public void SetReadOnly(bool readOnly) =>
+        _readLevel = readOnly ? ReadLevel.Local : _services.Options.ReadLevel;
 
     public void CloseAfterReply() => _closeAfterReply = true;
 

@@ -1,0 +1,401 @@
+using System.Text;
+using KvNode.Raft.Core;
+using KvNode.Raft.Identity;
+using KvNode.Raft.Transport;
+
+namespace KvNode.Raft.Engine;
+
+// This node's own way into its cluster and out of it.
+public sealed partial class RaftEngine
+{
+    private const string RemovedReason = "this node was removed from its cluster";
+
+    private static readonly TimeSpan JoinPause = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan JoinPauseMax = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan JoinAskTimeout = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan LeaveTimeout = TimeSpan.FromSeconds(5);
+
+    // Under it the identity is changed: by invitations and by the keeping of the membership.
+    private readonly Lock _identityGate = new();
+    private string? _hint;
+    private int _asked;
+    private volatile bool _removed;
+
+    /// <summary>News of this node's membership, for the log; true: somebody should do something. Any thread.</summary>
+    public event Action<bool, string>? Noted;
+
+    private bool IsRemoved => _removed;
+
+    private static void CheckNotRemoved(NodeIdentity identity)
+    {
+        if (identity.IsRemoved)
+        {
+            throw new NodeRemovedException(
+                $"{RemovedReason} ({identity.ClusterId:x16}) and takes no part in it any more. To come back, empty its "
+                + "directory and start it with --join; its data can still be had with 'kvnode recover'");
+        }
+    }
+
+    // A node that is to join must be empty, or its own past would become the cluster's.
+    private void BeginJoin(NodeIdentity identity, bool isEmpty)
+    {
+        if (_options.Join is null || identity.ClusterId != 0)
+        {
+            return;
+        }
+
+        if (!isEmpty)
+        {
+            throw new JoinRefusedException(
+                "this directory holds the data of a node by itself, which would be lost in the cluster to join. Start on an "
+                + "empty directory, or without --join");
+        }
+
+        if (_options.Join != RaftOptions.WaitToBeAdded)
+        {
+            identity.Note(isJoining: true, isMember: false);
+        }
+    }
+
+    /// <summary>
+    /// For as long as the node runs: until it is a voter at its present address, it asks to be; it finds out when it was
+    /// removed. A node that joins asks whom it was told to; others ask the members that they know, and all of them
+    /// whoever leads.
+    /// </summary>
+    private async Task KeepMembershipAsync()
+    {
+        var pause = JoinPause;
+        try
+        {
+            SayHowItBegins();
+            while (!_removed)
+            {
+                await Task.Delay(pause, _ending.Token);
+                NoteMembership();
+                if (IsSettled())
+                {
+                    pause = JoinPauseMax / 2;
+                    continue;
+                }
+
+                pause = TimeSpan.FromTicks(Math.Clamp(pause.Ticks * 2, JoinPause.Ticks, JoinPauseMax.Ticks));
+                await AskToBeMemberAsync();
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // The node stops.
+        }
+        catch (Exception e)
+        {
+            Fail(e);
+        }
+    }
+
+    private void SayHowItBegins()
+    {
+        var identity = _identity!;
+        var isMember = _driver!.Membership.Contains(identity.NodeId);
+        if (isMember && _options.Join is not null)
+        {
+            Noted?.Invoke(false, $"node {identity.NodeId:x16} is a member of cluster {identity.ClusterId:x16}: --join has no effect");
+        }
+        else if (isMember)
+        {
+            Noted?.Invoke(false, $"node {identity.NodeId:x16} of cluster {identity.ClusterId:x16}");
+        }
+        else if (_options.Join is { } member && member != RaftOptions.WaitToBeAdded)
+        {
+            Noted?.Invoke(false, $"node {identity.NodeId:x16} joins the cluster of {member}");
+        }
+        else
+        {
+            Noted?.Invoke(
+                _options.Join is null,
+                $"node {identity.NodeId:x16} is in no cluster's configuration yet and waits to be added "
+                + $"(RAFT SERVER ADD {_options.Address}, or start it with --join and a member's address)");
+        }
+    }
+
+    /// <summary>Takes down what the configuration in force says of this node.</summary>
+    private void NoteMembership()
+    {
+        var members = _driver!.Membership;
+        var identity = _identity!;
+        lock (_identityGate)
+        {
+            if (members.Contains(identity.NodeId))
+            {
+                if (!identity.IsMember || (identity.IsJoining && members.IsVoter(identity.NodeId)))
+                {
+                    var isVoter = members.IsVoter(identity.NodeId);
+                    identity.Note(isJoining: identity.IsJoining && !isVoter, isMember: true);
+                    Noted?.Invoke(false, $"node {identity.NodeId:x16} is a {(isVoter ? "voter" : "learner")} of cluster {identity.ClusterId:x16}");
+                }
+            }
+            else if (identity.IsMember && members.Addresses.Count > 0)
+            {
+                // What is applied is committed, and nobody comes back under an id that was removed.
+                LearnRemoved();
+            }
+        }
+    }
+
+    private void LearnRemoved()
+    {
+        lock (_identityGate)
+        {
+            _removed = true;
+            _identity!.MarkRemoved();
+        }
+
+        _mailbox.Post(() => _driver!.Exclude(RemovedReason));
+        _links!.SetPeers(new Dictionary<ulong, string>());
+        Noted?.Invoke(true, $"{RemovedReason} ({_identity.ClusterId:x16}): it accepts no writes any more and can be stopped");
+    }
+
+    private bool IsSettled()
+    {
+        var members = _driver!.Membership;
+        var identity = _identity!;
+        if (!members.Contains(identity.NodeId))
+        {
+            // One that was never a member and does not ask to be one waits for the leader that invites it, or has.
+            return !identity.IsMember && !identity.IsJoining;
+        }
+
+        var isWhereItSays = members.Addresses[identity.NodeId] == _options.Address;
+        return isWhereItSays && !identity.IsJoining && (_driver.View.Leader != 0 || members.Addresses.Count == 1);
+    }
+
+    private async Task AskToBeMemberAsync()
+    {
+        var identity = _identity!;
+        var options = (identity.IsMember ? AskOptions.WasMember : AskOptions.None)
+            | (identity.IsJoining ? AskOptions.ToVote : AskOptions.None);
+        var ask = new ClusterAsk(AskKind.Join, (byte)options, identity.NodeId, _options.Address);
+        if (_core!.Role == CoreRole.Leader)
+        {
+            _ = await AnswerAsync(ask);
+            return;
+        }
+
+        if (NextToAsk() is not { } target)
+        {
+            return;
+        }
+
+        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(_ending.Token);
+        timeout.CancelAfter(JoinAskTimeout);
+        try
+        {
+            var reply = await _links!.AskAsync(
+                target, ask.ToRequest(identity.NodeId, identity.ClusterId != 0), timeout.Token);
+            OnJoinAnswer(target, reply);
+        }
+        catch (TransportException e)
+        {
+            if (target == _options.Join && !identity.IsMember && IsForGood(e))
+            {
+                throw new JoinRefusedException($"this node cannot join: {e.Message}");
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            _ending.Token.ThrowIfCancellationRequested();
+        }
+    }
+
+    private static bool IsForGood(TransportException e) => e.InnerException is PeerRefusedException
+    {
+        Refusal: PeerRefusal.Cluster or PeerRefusal.Proof or PeerRefusal.Version or PeerRefusal.SameNode,
+    };
+
+    private void OnJoinAnswer(string target, ControlReply reply)
+    {
+        var text = Encoding.UTF8.GetString(reply.Body.Span);
+        switch ((AskReply)reply.Status)
+        {
+            case AskReply.Done or AskReply.Pending:
+                _hint = target;
+                EnterCluster(reply.ClusterId);
+                break;
+            case AskReply.AskLeader:
+                _hint = text.Length > 0 ? text : null;
+                break;
+            case AskReply.Removed:
+                LearnRemoved();
+                break;
+            case AskReply.Refused when _identity!.IsMember:
+                Noted?.Invoke(true, $"the leader at {target} does not take over the address {_options.Address}: {text}");
+                break;
+            default:
+                throw new JoinRefusedException($"the cluster of {target} does not take this node: {text}");
+        }
+    }
+
+    private void EnterCluster(ulong cluster)
+    {
+        lock (_identityGate)
+        {
+            if (_identity!.ClusterId == 0)
+            {
+                _identity.SetCluster(cluster);
+                _links!.SetCluster(cluster);
+                Noted?.Invoke(false, $"node {_identity.NodeId:x16} enters cluster {cluster:x16}");
+            }
+        }
+    }
+
+    /// <summary>The leader, if it is known; else one after another whoever might know it.</summary>
+    private string? NextToAsk()
+    {
+        if (_hint is { } hint)
+        {
+            _hint = null;
+            return hint;
+        }
+
+        var candidates = new List<string>();
+        Add(AddressOf(_driver!.View.Leader));
+        Add(_options.Join == RaftOptions.WaitToBeAdded ? null : _options.Join);
+        foreach (var (_, address) in _driver.Membership.Addresses)
+        {
+            Add(address);
+        }
+
+        return candidates.Count == 0 ? null : candidates[_asked++ % candidates.Count];
+
+        void Add(string? address)
+        {
+            if (address is not null && address != _options.Address && !candidates.Contains(address))
+            {
+                candidates.Add(address);
+            }
+        }
+    }
+
+    /// <summary>A leader asks this node to be a member of its cluster.</summary>
+    private Answer OnInvitation(ClusterAsk ask)
+    {
+        lock (_identityGate)
+        {
+            NoteMembership();
+            var identity = _identity!;
+            if (identity.IsRemoved)
+            {
+                return Answer.Refused("the node was removed from its cluster; it can come back with an empty directory");
+            }
+
+            if (identity.ClusterId != 0 && identity.ClusterId != ask.Node)
+            {
+                return Answer.Refused("the node is in another cluster");
+            }
+
+            if (!identity.IsMember)
+            {
+                identity.Note(isJoining: ((AskOptions)ask.Option).HasFlag(AskOptions.ToVote), isMember: false);
+                EnterCluster(ask.Node);
+                _hint = ask.First;
+            }
+
+            return Answer.Done("");
+        }
+    }
+
+    /// <summary>Leader: asked again and again by a node that is not where it wants to be; does the next step that is missing.</summary>
+    private async Task<Answer> JoinAsync(ClusterAsk ask)
+    {
+        var options = (AskOptions)ask.Option;
+        var members = _driver!.Membership;
+        if (!members.Contains(ask.Node) && options.HasFlag(AskOptions.WasMember))
+        {
+            // A leader that was deposed may not know yet who is a member now; and the node takes it as said for good.
+            return (await ReadBarrierAsync(ReadLevel.Linearizable)).Ok && !_driver.Membership.Contains(ask.Node)
+                ? new Answer(AskReply.Removed, "")
+                : new Answer(AskReply.Pending, "");
+        }
+
+        if (members.Addresses.TryGetValue(ask.Node, out var known) && known == ask.First)
+        {
+            if (members.IsVoter(ask.Node) || !options.HasFlag(AskOptions.ToVote))
+            {
+                return Answer.Done("");
+            }
+
+            _ = await OnRaftAsync(_ => PromoteWhenReady(ask.Node));
+            return new Answer(AskReply.Pending, "");
+        }
+
+        if (Find(ask.First) is not 0 and var other && other != ask.Node)
+        {
+            return Answer.Refused(
+                $"{ask.First} is the address of the member {other:x16}; remove that one first (RAFT SERVER REMOVE {other:x16})");
+        }
+
+        if (!await OnRaftAsync(core => core.MayChange))
+        {
+            return new Answer(AskReply.Pending, "");
+        }
+
+        // Without a check of who answers: the node does, and its vote is where it was.
+        var kind = members.IsVoter(ask.Node) ? MembershipChangeKind.AddVoter : MembershipChangeKind.AddLearner;
+        var done = new TaskCompletionSource<AdminOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
+        _mailbox.Post(() => _driver.Change(
+            new ConfigurationChange(ChangeTransition.Auto, [new NodeChange(kind, ask.Node, ask.First)]), done));
+        _ = await done.Task.WaitAsync(_ending.Token);
+        return new Answer(AskReply.Pending, "");
+    }
+
+    /// <summary>Before this node stops: a leader of others hands over, as far as a few seconds allow.</summary>
+    public async ValueTask HandOverAsync()
+    {
+        var until = Now() + (long)LeaveTimeout.TotalNanoseconds;
+        if (_driver is { IsAlone: false } driver && _core!.Role == CoreRole.Leader)
+        {
+            _mailbox.Post(() => driver.TransferTo(null));
+            while (_core.Role == CoreRole.Leader && Now() < until)
+            {
+                await Task.Delay(5);
+            }
+        }
+    }
+
+    /// <summary>What was proposed is answered, as far as a few seconds allow.</summary>
+    private async Task FinishAsync()
+    {
+        var until = Now() + (long)LeaveTimeout.TotalNanoseconds;
+        while ((_outstanding.Count > 0 || _mailbox.BatchCount > 0) && Volatile.Read(ref _failed) == 0 && Now() < until)
+        {
+            await Task.Delay(2);
+        }
+    }
+
+    private sealed class Sink(RaftEngine engine) : MailboxSink(engine._mailbox), IPeerSink
+    {
+        public async ValueTask<ControlReply> OnControlAsync(ControlRequest request, CancellationToken cancellation)
+        {
+            var answer = await engine.OnControlAsync(request);
+            return new ControlReply((byte)answer.Reply, Encoding.UTF8.GetBytes(answer.Text));
+        }
+
+        public ISnapshotReceiver? OnSnapshotOffer(ulong from, SnapshotOffer offer) => engine._transfers!.Offer(from, offer);
+    }
+
+    private async Task<Answer> OnControlAsync(ControlRequest request)
+    {
+        if (!ClusterAsk.TryRead(request, out var ask))
+        {
+            return Answer.Refused("this program does not know what was asked");
+        }
+
+        if (ask.Kind == AskKind.Invite)
+        {
+            return OnInvitation(ask);
+        }
+
+        return request.IsMember || ask.Kind == AskKind.Join
+            ? await AnswerAsync(ask)
+            : Answer.Refused("only members may ask this");
+    }
+}

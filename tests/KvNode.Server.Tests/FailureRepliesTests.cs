@@ -1,0 +1,98 @@
+using KvNode.Raft;
+using KvNode.Server.Commands;
+using KvNode.Server.Replication;
+using KvNode.Server.Resp;
+using Xunit;
+
+namespace KvNode.Server.Tests;
+
+public class FailureRepliesTests
+{
+    private static readonly ProposalOutcome ElsewhereLed = new(ProposalStatus.NotLeader, "h:1");
+
+    [Fact]
+    public void MovedNamesTheSlotOfEachCommandsFirstKey() => Assert.Equal(
+        "-MOVED 12182 h:1\r\n-MOVED 12739 h:1\r\n-MOVED 3443 h:1\r\n-MOVED 0 h:1\r\n",
+        Answer(
+            moved: true,
+            ElsewhereLed,
+            (false, ["SET", "foo", "1"]),
+            (true, ["GET", "123456789"]),
+            (false, ["DEL", "{user1000}.following", "foo"]),
+            (false, ["FLUSHDB"])));
+
+    [Fact]
+    public void WithoutMovedTheOriginalsAnswerIsGiven() => Assert.Equal(
+        "-TRY h:1\r\n-TRY h:1\r\n",
+        Answer(moved: false, ElsewhereLed, (false, ["SET", "foo", "1"]), (true, ["GET", "foo"])));
+
+    [Theory]
+    [InlineData(ProposalStatus.NotLeader, "-ERR leader not known\r\n")]
+    [InlineData(ProposalStatus.Unknown, "-UNKNOWN ")]
+    [InlineData(ProposalStatus.NoLeader, "-CLUSTERDOWN ")]
+    public void WhatIsNotAboutALeaderElsewhereIsTheSameInBothModes(ProposalStatus status, string begins)
+    {
+        var outcome = new ProposalOutcome(status);
+        var reply = Answer(moved: true, outcome, (false, ["SET", "foo", "1"]));
+        Assert.StartsWith(begins, reply, StringComparison.Ordinal);
+        Assert.Equal(Answer(moved: false, outcome, (false, ["SET", "foo", "1"])), reply);
+    }
+
+    [Fact]
+    public void ACommandWithoutKeysIsOfSlotZero()
+    {
+        Assert.True(CommandTable.Default.TryFind("KEYS"u8, out var keys));
+        var (raw, ranges) = Wire.Encode(Wire.Bytes("KEYS"), Wire.Bytes("*"));
+        using var reply = new RespWriter();
+        new FailureReplies(CommandTable.Default, moved: true).Answer(reply, ElsewhereLed, keys, new CommandArgs(raw, ranges));
+        Assert.Equal("-MOVED 0 h:1\r\n", Wire.Text(reply.Written));
+    }
+
+    private static string Answer(bool moved, ProposalOutcome outcome, params (bool IsRead, string[] Words)[] operations)
+    {
+        // No engine: the batch is filled, closed and completed by hand.
+        var proposer = new Proposer(null!, TimeProvider.System, new FailureReplies(CommandTable.Default, moved));
+        var batch = new CommandBatch(proposer);
+        var sink = new Sink();
+        foreach (var (isRead, words) in operations)
+        {
+            var (raw, _) = Wire.Encode([.. words.Select(Wire.Bytes)]);
+            if (isRead)
+            {
+                batch.AddRead(sink, raw);
+            }
+            else
+            {
+                batch.AddWrite(sink, raw);
+            }
+        }
+
+        _ = batch.Seal();
+        batch.Complete(outcome);
+        Assert.Equal(operations.Length, sink.Operations);
+        return sink.Replies;
+    }
+
+    private sealed class Sink : IReplySink
+    {
+        public string Replies { get; private set; } = "";
+
+        public int Operations { get; private set; }
+
+        public int Protocol => 2;
+
+        public void CutOff(string reason) => throw new InvalidOperationException(reason);
+
+        public bool Hold(ReadOnlySpan<byte> replies)
+        {
+            Replies += Wire.Text(replies);
+            return true;
+        }
+
+        public void Deliver(ReadOnlySpan<byte> replies, int operations)
+        {
+            Replies += Wire.Text(replies);
+            Operations += operations;
+        }
+    }
+}
