@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using KvNode.Raft.Core;
 
 namespace KvNode.Raft.Engine;
@@ -110,8 +109,7 @@ internal sealed partial class RaftDriver
     /// <summary>A leader that cannot write holds everybody up: it steps aside for one that can.</summary>
     private void WatchDisk()
     {
-        var since = _persist.BusySince;
-        var stalled = since != 0 && Stopwatch.GetElapsedTime(since) > _options.DiskStall;
+        var stalled = _persist.BusyTime > _options.DiskStall;
         if (_alone)
         {
             if (_persist.Refusal is not null)
