@@ -12,6 +12,11 @@ internal sealed partial class Simulation
 
     private void Operate()
     {
+        if (Swarm.Has(Faults.Wipes) && Dice.Next(20) == 0)
+        {
+            Wipe();
+        }
+
         if (Leader() is not { } leader)
         {
             return;
@@ -22,11 +27,6 @@ internal sealed partial class Simulation
             ulong? target = Dice.Next(2) == 0 ? null : (ulong)Dice.Next(Nodes.Count) + 1;
             Counts.Transfers++;
             Do(leader, () => _ = leader.Driver!.TransferTo(target));
-        }
-
-        if (Swarm.Has(Faults.Wipes) && Dice.Next(20) == 0)
-        {
-            Wipe();
         }
 
         if (Swarm.Has(Faults.Membership) && Dice.Next(4) == 0)

@@ -334,7 +334,7 @@ internal sealed class SimulationDisk(Dice dice) : IDisk
     }
 
     /// <summary>How much of a write is in the page cache when the power goes.</summary>
-    private int Torn(int bytes) => dice.Next(bytes + 1);
+    private int Torn(int bytes) => dice.Next((bytes / SectorBytes) + 1) * SectorBytes;
 
     private void FailSync(Inode inode) => inode.FailSync(dice);
 }

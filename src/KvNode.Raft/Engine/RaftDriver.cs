@@ -117,7 +117,7 @@ internal sealed partial class RaftDriver
                 AcceptForward(item);
                 break;
             case EventKind.ForwardRefused:
-                _retryForwards = true;
+                OnForwardRefused(item.B, (string)item.State!);
                 break;
             case EventKind.Unreachable:
                 _core.ReportUnreachable(item.A);
