@@ -51,6 +51,8 @@ internal sealed class DriverView
         Volatile.Write(ref _lastTerm, core.Log.Last.Term);
         Volatile.Write(ref _lastIndex, core.Log.Last.Index);
         Volatile.Write(ref _leaseEnd, core.LeaseEnd);
-        Volatile.Write(ref _leadsAlone, alone && core.Role == CoreRole.Leader && core.HasCommittedInTerm);
+        // What an earlier life acknowledged is before this term's first entry: applied when that one is.
+        var isCurrent = core.Log.TryTerm(core.Applied, out var term) && term == core.Term;
+        Volatile.Write(ref _leadsAlone, alone && core.Role == CoreRole.Leader && isCurrent);
     }
 }
