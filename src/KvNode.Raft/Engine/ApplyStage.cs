@@ -120,6 +120,7 @@ internal sealed class ApplyStage
         action();
         _state = state;
         Volatile.Write(ref _appliedIndex, index);
+        GiveUpExecuted();
         lock (_gate)
         {
             _busy = false;
@@ -227,6 +228,19 @@ internal sealed class ApplyStage
             return !_failed && (_entries.Count > 0 || _poked || !_closed);
         }
     }
+
+    /// <summary>What was executed within the state that was taken over was not executed here: there are no results.</summary>
+    private void GiveUpExecuted() =>
+        _outstanding.Visit(_state.Executed(_node, _incarnation), static (executed, ref item) =>
+        {
+            if (!item.IsRead && item.Number <= executed && item.State != OutstandingBatches.State.Failed)
+            {
+                item.State = OutstandingBatches.State.Failed;
+                item.Outcome = new ProposalOutcome(ProposalStatus.Unknown);
+            }
+
+            return true;
+        });
 
     private void Process()
     {
