@@ -184,6 +184,7 @@ internal sealed class Network(Simulation simulation)
     /// <returns>False: there is no connection.</returns>
     public bool SendInOrder(int to, Packet packet)
     {
+        simulation.OnSendingInOrder(packet, to);
         ref var way = ref _ways[packet.From, to];
         if (!way.Connected)
         {

@@ -320,6 +320,11 @@ internal sealed partial class Simulation
                 ? text.Append($" node {node.Number} {node.Core!.Role} term {node.Core.Term} leader {node.Core.Leader} last {node.Core.Log.Last} "
                     + $"commit {node.Core.Commit} applied {node.Core.Applied} of {node.Core.Membership}, waiting {node.Outstanding.Count}+{node.Mailbox.BatchCount};")
                 : text.Append($" node {node.Number} down{(node.IsLost ? " for good" : "")};");
+            node.Outstanding.Visit(text, static (text, ref item) =>
+            {
+                _ = text.Append($" [{(item.IsRead ? "read" : "write")} {item.Number} {item.State}]");
+                return true;
+            });
         }
 
         foreach (var client in _clients)

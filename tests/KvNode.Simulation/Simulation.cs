@@ -149,6 +149,14 @@ internal sealed partial class Simulation
         }
     }
 
+    public void OnSendingInOrder(Packet packet, int to)
+    {
+        if (_trace is not null)
+        {
+            Trace($"{packet.From} -> {to} {packet.Kind} {packet.Sequence} term {packet.Term}, connected {Network.IsConnected(packet.From, to)}");
+        }
+    }
+
     public void OnLeaderChanged(ulong term, ulong leader) => Counts.Leaders += leader == 0 ? 0 : 1;
 
     /// <summary>Whether majorities of both halves have an entry on disk.</summary>
