@@ -120,6 +120,7 @@ internal sealed class ApplyStage
         action();
         _state = state;
         Volatile.Write(ref _appliedIndex, index);
+        GiveUpExecuted();
         lock (_gate)
         {
             _busy = false;
@@ -129,23 +130,59 @@ internal sealed class ApplyStage
         }
     }
 
+    /// <summary>Something was handed over, or can be answered.</summary>
+    public bool HasWork
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _entries.Count > 0 || _poked;
+            }
+        }
+    }
+
     /// <summary>The thread's work, until <see cref="Close"/> and all is applied, or <see cref="Abandon"/>.</summary>
     public void Run()
     {
-        while (TryTake(out var any))
+        while (WaitForWork())
         {
-            Process();
-            lock (_gate)
+            _ = RunOnce();
+        }
+    }
+
+    /// <summary>Applies and answers what is there, without waiting for it. The thread's work in one step, for whoever has no
+    /// thread for it.</summary>
+    /// <returns>False: there is nothing to do, or it is being done.</returns>
+    public bool RunOnce()
+    {
+        bool any;
+        lock (_gate)
+        {
+            if (_busy || _failed || (_entries.Count == 0 && !_poked))
             {
-                _busy = false;
-                Monitor.PulseAll(_gate);
+                return false;
             }
 
-            if (any)
-            {
-                _applied(AppliedIndex);
-            }
+            any = _entries.Count > 0;
+            (_entries, _taken) = (_taken, _entries);
+            _poked = false;
+            _busy = true;
         }
+
+        Process();
+        lock (_gate)
+        {
+            _busy = false;
+            Monitor.PulseAll(_gate);
+        }
+
+        if (any)
+        {
+            _applied(AppliedIndex);
+        }
+
+        return true;
     }
 
     public void Close()
@@ -176,7 +213,8 @@ internal sealed class ApplyStage
         }
     }
 
-    private bool TryTake(out bool any)
+    /// <summary>Until there is something to do or the end has come. False: the end has.</summary>
+    private bool WaitForWork()
     {
         lock (_gate)
         {
@@ -187,18 +225,22 @@ internal sealed class ApplyStage
             }
 
             _threadWaits = false;
-            any = _entries.Count > 0;
-            if (_failed || (!any && !_poked && _closed))
-            {
-                return false;
-            }
-
-            (_entries, _taken) = (_taken, _entries);
-            _poked = false;
-            _busy = true;
-            return true;
+            return !_failed && (_entries.Count > 0 || _poked || !_closed);
         }
     }
+
+    /// <summary>What was executed within the state that was taken over was not executed here: there are no results.</summary>
+    private void GiveUpExecuted() =>
+        _outstanding.Visit(_state.Executed(_node, _incarnation), static (executed, ref item) =>
+        {
+            if (!item.IsRead && item.Number <= executed && item.State != OutstandingBatches.State.Failed)
+            {
+                item.State = OutstandingBatches.State.Failed;
+                item.Outcome = new ProposalOutcome(ProposalStatus.Unknown);
+            }
+
+            return true;
+        });
 
     private void Process()
     {

@@ -53,8 +53,7 @@ internal sealed class DriverView
     }
 
     /// <summary>Raft thread.</summary>
-    /// <param name="isReadable">Leader, and everything acknowledged in earlier terms is applied here.</param>
-    public void Publish(RaftCore core, bool isReadable, bool alone)
+    public void Publish(RaftCore core, bool alone)
     {
         Volatile.Write(ref _role, (int)(core.Role switch
         {
@@ -67,6 +66,8 @@ internal sealed class DriverView
         Volatile.Write(ref _commit, core.Commit);
         Volatile.Write(ref _lastTerm, core.Log.Last.Term);
         Volatile.Write(ref _lastIndex, core.Log.Last.Index);
+        // What an earlier leader acknowledged is before this term's first entry: applied when that one is.
+        var isReadable = core.Role == CoreRole.Leader && core.Log.TryTerm(core.Applied, out var term) && term == core.Term;
         Volatile.Write(ref _leaseEnd, isReadable ? core.LeaseEnd : long.MinValue);
         Volatile.Write(ref _leadsAlone, alone && isReadable);
     }

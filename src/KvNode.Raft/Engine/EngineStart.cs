@@ -9,9 +9,13 @@ internal static class EngineStart
 {
     /// <summary>Opens the log and makes sure that it continues the machine's state.</summary>
     /// <exception cref="LogCorruptException">It does not.</exception>
-    public static WriteAheadLog OpenLog(IDisk disk, WalOptions options, IReplicatedStateMachine machine)
+    public static WriteAheadLog OpenLog(IDisk disk, WalOptions options, IReplicatedStateMachine machine) =>
+        OpenLog(disk, options, machine, BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(8)));
+
+    /// <param name="newLogId">Names the log if it is new; random.</param>
+    public static WriteAheadLog OpenLog(IDisk disk, WalOptions options, IReplicatedStateMachine machine, ulong newLogId)
     {
-        var log = WriteAheadLog.Open(disk, options, BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(8)));
+        var log = WriteAheadLog.Open(disk, options, newLogId);
         var durable = machine.Durable;
         if ((!log.TryTerm(durable.Index, out var term) || term != durable.Term) && durable == machine.InstalledAt)
         {

@@ -51,6 +51,9 @@ internal sealed class OutstandingBatches
         /// <summary>It has been given to a leader at some time: it may be in a log.</summary>
         public bool MayExist;
 
+        /// <summary>It was given to a leader again: a refusal of the last time says nothing about those before.</summary>
+        public bool WasGivenTwice;
+
         public ProposalOutcome Outcome;
     }
 

@@ -30,6 +30,11 @@ internal sealed class PersistStage
     private long _busySince;
     private string? _refusal;
 
+    // What was taken and is not written yet.
+    private ulong _takenSequence;
+    private SnapshotJob? _takenSnapshot;
+    private int _takenDone;
+
     /// <param name="persisted">Told, on the thread that wrote, that everything up to a sequence is durable. Not for what
     /// <see cref="TryRunHere"/> writes.</param>
     public PersistStage(WriteAheadLog log, PersistOptions options, Action<ulong> persisted)
@@ -44,8 +49,22 @@ internal sealed class PersistStage
     /// <summary>Why nothing can be written now; null when it can.</summary>
     public string? Refusal => Volatile.Read(ref _refusal);
 
-    /// <summary>Since when a write has been under way, as a Stopwatch timestamp; 0: none is.</summary>
-    public long BusySince => Volatile.Read(ref _busySince);
+    /// <summary>How long the write under way has taken until now; zero when none is.</summary>
+    public TimeSpan BusyTime => Volatile.Read(ref _busySince) is var since and not 0
+        ? _options.Time.GetElapsedTime(since)
+        : TimeSpan.Zero;
+
+    /// <summary>Something was handed over and not taken yet.</summary>
+    public bool HasWork
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _records.Count > 0;
+            }
+        }
+    }
 
     /// <summary>Hands over a request. Its entries' payloads must stay until it is reported.</summary>
     /// <param name="install">For a request with a snapshot: makes the state machine take it over, before the log says so.</param>
@@ -140,25 +159,67 @@ internal sealed class PersistStage
     /// <summary>The thread's work, until <see cref="Close"/>; then it has written and synced everything.</summary>
     public void Run()
     {
-        while (TryTake(out var sequence, out var snapshot))
+        while (WaitForWork())
         {
-            if (_taken.Count > 0 || snapshot is not null)
-            {
-                Volatile.Write(ref _busySince, Stopwatch.GetTimestamp());
-                Write(snapshot);
-                Volatile.Write(ref _busySince, 0);
-                _taken.Clear();
-                Release();
-                _persisted(sequence);
-            }
-            else
+            if (!TryBegin())
             {
                 RunDueSync();
-                Release();
+                continue;
+            }
+
+            while (!TryFinish())
+            {
+                // What a follower has not on disk it has not acknowledged: it may wait as long as it takes.
+                Thread.Sleep(_options.ResumeInterval);
             }
         }
 
         _log.Sync();
+    }
+
+    /// <summary>Takes what waits, without waiting for it; <see cref="TryFinish"/> writes it. The thread's work in two
+    /// steps, for whoever has no thread for it.</summary>
+    /// <returns>False: nothing waits, or something is under way.</returns>
+    public bool TryBegin()
+    {
+        lock (_gate)
+        {
+            if (_busy || _records.Count == 0)
+            {
+                return false;
+            }
+
+            (_records, _taken) = (_taken, _records);
+            _takenSequence = _sequence;
+            _takenSnapshot = _snapshot;
+            _snapshot = null;
+            _busy = true;
+        }
+
+        Volatile.Write(ref _busySince, Math.Max(1, _options.Time.GetTimestamp()));
+        return true;
+    }
+
+    /// <summary>Writes what <see cref="TryBegin"/> took, syncs and reports.</summary>
+    /// <returns>False: the disk is full; try again later.</returns>
+    public bool TryFinish()
+    {
+        // The state first: a log that restarts at a position which the state does not have could not be started from.
+        _takenSnapshot?.Install();
+        _takenSnapshot = null;
+        if (!TryWrite())
+        {
+            return false;
+        }
+
+        SyncAsAsked();
+        Volatile.Write(ref _busySince, 0);
+        _taken.Clear();
+        _takenDone = 0;
+        var sequence = _takenSequence;
+        Release();
+        _persisted(sequence);
+        return true;
     }
 
     /// <summary>Lets the thread end when all that was handed over is written.</summary>
@@ -201,7 +262,8 @@ internal sealed class PersistStage
         }
     }
 
-    private bool TryTake(out ulong sequence, out SnapshotJob? snapshot)
+    /// <summary>Until there are records, a sync is due or the end has come. False: the end has.</summary>
+    private bool WaitForWork()
     {
         lock (_gate)
         {
@@ -212,17 +274,7 @@ internal sealed class PersistStage
                 _waiting = false;
             }
 
-            sequence = _sequence;
-            snapshot = _snapshot;
-            if (_records.Count == 0 && _closed)
-            {
-                return false;
-            }
-
-            (_records, _taken) = (_taken, _records);
-            _snapshot = null;
-            _busy = true;
-            return true;
+            return _records.Count > 0 || !_closed;
         }
     }
 
@@ -234,31 +286,28 @@ internal sealed class PersistStage
         }
     }
 
-    private void Write(SnapshotJob? snapshot)
+    private bool TryWrite()
     {
-        // The state first: a log that restarts at a position which the state does not have could not be started from.
-        snapshot?.Install();
         var records = System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_taken);
-        while (!records.IsEmpty)
+        while (_takenDone < records.Length)
         {
-            var count = CountForFrame(records);
+            var left = records[_takenDone..];
+            var count = CountForFrame(left);
             try
             {
-                _log.Append(records[..count]);
-                records = records[count..];
+                _log.Append(left[..count]);
             }
             catch (DiskFullException e)
             {
-                // What a follower has not on disk it has not acknowledged: it may wait as long as it takes.
                 Volatile.Write(ref _refusal, e.Message);
-                Thread.Sleep(_options.ResumeInterval);
-                continue;
+                return false;
             }
 
+            _takenDone += count;
             Volatile.Write(ref _refusal, null);
         }
 
-        SyncAsAsked();
+        return true;
     }
 
     private int CountForFrame(ReadOnlySpan<WalRecord> records)
@@ -330,6 +379,9 @@ internal sealed record PersistOptions
 
     /// <summary>Between syncs when they are not per write.</summary>
     public TimeSpan SyncInterval { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>What tells how long a write takes.</summary>
+    public TimeProvider Time { get; init; } = TimeProvider.System;
 
     /// <summary>Between two tries while the disk is full.</summary>
     public TimeSpan ResumeInterval { get; init; } = TimeSpan.FromMilliseconds(100);

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using KvNode.Raft.Core;
 
 namespace KvNode.Raft.Engine;
@@ -110,8 +109,7 @@ internal sealed partial class RaftDriver
     /// <summary>A leader that cannot write holds everybody up: it steps aside for one that can.</summary>
     private void WatchDisk()
     {
-        var since = _persist.BusySince;
-        var stalled = since != 0 && Stopwatch.GetElapsedTime(since) > _options.DiskStall;
+        var stalled = _persist.BusyTime > _options.DiskStall;
         if (_alone)
         {
             if (_persist.Refusal is not null)
@@ -241,8 +239,6 @@ internal sealed partial class RaftDriver
         return slowest;
     }
 
-    private bool IsReadable => _readableFrom != 0 && _core.Applied >= _readableFrom;
-
     private void Evict(ulong through)
     {
         if (through >= _core.Log.FirstInMemory)
@@ -271,12 +267,6 @@ internal sealed partial class RaftDriver
             _promotions.Clear();
         }
 
-        if (_readableFrom == 0 && IsLeader && _core.HasCommittedInTerm)
-        {
-            // What earlier leaders acknowledged is committed up to here at the latest.
-            _readableFrom = _core.Commit;
-        }
-
-        View.Publish(_core, IsReadable, _alone);
+        View.Publish(_core, _alone);
     }
 }

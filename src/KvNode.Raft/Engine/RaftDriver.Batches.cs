@@ -167,8 +167,30 @@ internal sealed partial class RaftDriver
         }
 
         item.State = State.Sent;
+        item.WasGivenTwice = item.MayExist;
         item.MayExist = true;
         return true;
+    }
+
+    /// <summary>The leader did not take a batch. One that only this leader was given is answered; one that may be in a log
+    /// from another time is offered again.</summary>
+    private void OnForwardRefused(ulong sequence, string reason)
+    {
+        var outcome = new ProposalOutcome(ProposalStatus.Dropped, Reason: reason);
+        _parts.Outstanding.Visit((this, sequence, outcome), static (context, ref item) =>
+        {
+            if (item.IsRead || item.Number != context.sequence || item.State != State.Sent)
+            {
+                return item.IsRead || item.Number < context.sequence;
+            }
+
+            item.State = item.WasGivenTwice ? State.Waiting : State.Failed;
+            item.MayExist = item.WasGivenTwice;
+            item.Outcome = context.outcome;
+            context.Item1._writesWaiting |= item.State == State.Waiting;
+            return false;
+        });
+        _parts.Apply.Poke();
     }
 
     private int CountSent()
@@ -286,6 +308,7 @@ internal sealed partial class RaftDriver
                 if (!item.IsRead && item.State == State.Waiting && item.Number <= last)
                 {
                     item.State = State.Sent;
+                    item.WasGivenTwice = item.MayExist;
                     item.MayExist = true;
                 }
 

@@ -33,7 +33,6 @@ internal sealed partial class RaftDriver
     private ulong _lastLeader;
     private ulong _lastTerm;
     private long _noLeaderSince;
-    private ulong _readableFrom;
 
     public RaftDriver(DriverOptions options, DriverParts parts, long now)
     {
@@ -118,7 +117,7 @@ internal sealed partial class RaftDriver
                 AcceptForward(item);
                 break;
             case EventKind.ForwardRefused:
-                _retryForwards = true;
+                OnForwardRefused(item.B, (string)item.State!);
                 break;
             case EventKind.Unreachable:
                 _core.ReportUnreachable(item.A);
@@ -380,7 +379,6 @@ internal sealed partial class RaftDriver
         }
 
         (_lastLeader, _lastTerm) = (leader, _core.Term);
-        _readableFrom = 0;
         ResendAll();
     }
 }
