@@ -21,6 +21,9 @@ public interface IConsensusEngine : IAsyncDisposable
     /// </summary>
     void Propose(ProposalBatch batch);
 
+    /// <summary>True when a read that begins now may be served from this node's applied state at once.</summary>
+    bool CanReadLocally(ReadLevel level);
+
     /// <summary>Completes (usually at once) when a read may be served from this node's applied state.</summary>
     ValueTask<ReadBarrier> ReadBarrierAsync(ReadLevel level);
 
@@ -52,7 +55,9 @@ public interface IConsensusEngine : IAsyncDisposable
 }
 
 /// <summary>
-/// One log entry in the making: the host fills it until the engine seals it.
+/// One log entry in the making: the host fills it until the engine seals it. One that is empty then holds only reads: it is
+/// not logged, and completes, in its place among this node's batches, when everything that had been acknowledged before it
+/// was proposed is applied here.
 /// </summary>
 public abstract class ProposalBatch
 {

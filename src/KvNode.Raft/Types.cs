@@ -43,6 +43,12 @@ public enum ProposalStatus
 
     /// <summary>It may or may not take effect later.</summary>
     Unknown,
+
+    /// <summary>Certainly not executed: no leader was there for as long as a batch may wait.</summary>
+    NoLeader,
+
+    /// <summary>Certainly not executed, now or later: a later batch of this node's took effect, and a leader lost this one.</summary>
+    Superseded,
 }
 
 /// <param name="LeaderHint">Client address of the leader, when known and when not this node.</param>
@@ -62,9 +68,12 @@ public enum ReadLevel
     Linearizable,
 }
 
-/// <param name="Ok">False: this node may not serve the read at this level now.</param>
+/// <param name="Outcome">Committed: the read may be served. Otherwise why this node may not serve it at this level now.</param>
 /// <param name="AppliedIndex">The read will see at least this index.</param>
-public readonly record struct ReadBarrier(bool Ok, ulong AppliedIndex, string? LeaderHint);
+public readonly record struct ReadBarrier(ProposalOutcome Outcome, ulong AppliedIndex)
+{
+    public bool Ok => Outcome.Status == ProposalStatus.Committed;
+}
 
 public enum RaftRole
 {
@@ -81,11 +90,17 @@ public readonly record struct RaftMember(ulong Id, string Address, bool Voter, R
 public sealed record NodeStatus
 {
     public required ulong NodeId { get; init; }
+
+    /// <summary>0: in no cluster yet.</summary>
+    public ulong ClusterId { get; init; }
     public required RaftRole Role { get; init; }
     public required ulong Term { get; init; }
 
     /// <summary>Client address of the leader; null when unknown.</summary>
     public required string? LeaderAddress { get; init; }
+
+    /// <summary>Node id of the leader; 0 when unknown.</summary>
+    public ulong LeaderId { get; init; }
     public required ulong CommitIndex { get; init; }
     public required ulong AppliedIndex { get; init; }
 

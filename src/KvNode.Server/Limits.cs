@@ -106,13 +106,19 @@ internal static class Limits
     /// <summary><c>--wal-segment-size</c>: one file of the log, zero-filled before use.</summary>
     public static Bounds WalSegmentBytes { get; } = new(1 * MiB, 64 * MiB, 1024 * MiB);
 
+    public static Bounds LogKeepBytes { get; } = new(4 * MiB, 1024 * MiB, int.MaxValue);
+
+    public static Bounds LeaderWaitMilliseconds { get; } = new(0, 5_000, 600_000);
+
+    public static Bounds ElectionMilliseconds { get; } = new(50, 1_000, 60_000);
+
     /// <summary>Checks the relations; every start does, so a careless edit ends the first test and not a node in service.</summary>
     public static void Check()
     {
         Bounds[] all =
         [
             ValueBytes, QueryBufferBytes, OutputBufferBytes, Clients, IdleSeconds, KeepAliveSeconds, SnapshotsKeep,
-            WriteBufferBytes, WalSegmentBytes,
+            WriteBufferBytes, WalSegmentBytes, LogKeepBytes, LeaderWaitMilliseconds, ElectionMilliseconds,
         ];
         foreach (var bounds in all)
         {

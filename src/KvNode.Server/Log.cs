@@ -48,6 +48,9 @@ internal static partial class Log
     [LoggerMessage(2004, LogLevel.Error, "No snapshot: {Reason}")]
     public static partial void SnapshotFailed(ILogger logger, string reason);
 
+    [LoggerMessage(2500, LogLevel.Information, "{Kind}: {Text}")]
+    public static partial void Peer(ILogger logger, Raft.Transport.PeerNoticeKind kind, string text);
+
     [LoggerMessage(3000, LogLevel.Warning, "{Count} connections refused in the last second: {Clients} clients are connected")]
     public static partial void ConnectionsRefused(ILogger logger, long count, int clients);
 

@@ -57,6 +57,10 @@ internal sealed class FakeMachine : IReplicatedStateMachine
 
     public EntryId Durable { get; set; }
 
+    public ReadOnlyMemory<byte> EngineState => default;
+
+    public EntryId InstalledAt => default;
+
     public string? WriteRefusal { get; set; }
 
     public Action<EntryId>? OnApply { get; set; }
@@ -100,7 +104,7 @@ internal sealed class FakeMachine : IReplicatedStateMachine
     public static List<ulong> Numbers(IEnumerable<byte[]> values) =>
         values.Select(value => BinaryPrimitives.ReadUInt64LittleEndian(value)).ToList();
 
-    public void Apply(ReadOnlySpan<CommittedEntry> entries)
+    public void Apply(ReadOnlySpan<CommittedEntry> entries, ReadOnlySpan<byte> engineState)
     {
         Assert.Equal(1, Interlocked.Increment(ref _inside));
         foreach (ref readonly var entry in entries)
@@ -119,7 +123,7 @@ internal sealed class FakeMachine : IReplicatedStateMachine
 
     public ISnapshotReader OpenSnapshot() => new EmptySnapshot(Last);
 
-    public ISnapshotWriter CreateRestore(SnapshotMeta meta, long resumeAt) => throw new NotSupportedException();
+    public ISnapshotWriter CreateRestore(SnapshotMeta meta) => throw new NotSupportedException();
 
     public void Checkpoint()
     {
@@ -129,7 +133,7 @@ internal sealed class FakeMachine : IReplicatedStateMachine
 
     private sealed class EmptySnapshot(EntryId position) : ISnapshotReader
     {
-        public SnapshotMeta Meta { get; } = new(position, 0, []);
+        public SnapshotMeta Meta { get; } = new(position, 0, [], default);
 
         public int Read(Span<byte> buffer) => 0;
 

@@ -466,15 +466,19 @@ public sealed class EngineTests
 
         public EntryId Durable => default;
 
+        public ReadOnlyMemory<byte> EngineState => default;
+
+        public EntryId InstalledAt => default;
+
         public string? WriteRefusal => null;
 
         public void Restart() => _meter = default;
 
-        public void Apply(ReadOnlySpan<CommittedEntry> entries) => _meter.Look();
+        public void Apply(ReadOnlySpan<CommittedEntry> entries, ReadOnlySpan<byte> engineState) => _meter.Look();
 
         public ISnapshotReader OpenSnapshot() => throw new NotSupportedException();
 
-        public ISnapshotWriter CreateRestore(SnapshotMeta meta, long resumeAt) => throw new NotSupportedException();
+        public ISnapshotWriter CreateRestore(SnapshotMeta meta) => throw new NotSupportedException();
 
         public void Checkpoint()
         {

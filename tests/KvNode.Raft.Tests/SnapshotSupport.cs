@@ -11,7 +11,7 @@ internal sealed class BytesSnapshot(byte[] state, EntryId position, params strin
     /// <summary>Thrown instead of the end, when set.</summary>
     public Exception? Failure { get; init; }
 
-    public SnapshotMeta Meta { get; } = new(position, 42, members);
+    public SnapshotMeta Meta { get; } = new(position, 42, members, default);
 
     public int Read(Span<byte> buffer)
     {

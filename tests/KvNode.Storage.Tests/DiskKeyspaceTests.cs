@@ -6,6 +6,33 @@ namespace KvNode.Storage.Tests;
 
 public sealed class DiskKeyspaceTests
 {
+    private static void Commit(DiskKeyspace disk, in DiskState state, ReadOnlySpan<byte> engineState)
+    {
+        using var writer = disk.BeginWrite();
+        writer.SetState(state, engineState);
+        writer.Commit();
+    }
+
+    private static byte[] EngineStateOf(DiskKeyspace disk)
+    {
+        var reader = disk.RentReader();
+        var bytes = reader.EngineState.ToArray();
+        disk.ReturnReader(reader);
+        return bytes;
+    }
+
+    // Read past LMDB's lock file, for it may be open.
+    private static int FormatOf(string directory)
+    {
+        using var environment = LmdbEnvironment.Open(
+            directory, LmdbNative.MDB_RDONLY | LmdbNative.MDB_NOLOCK | LmdbNative.MDB_NOTLS, 1 << 24, 1 << 20, 1);
+        using var transaction = environment.BeginRead();
+        Assert.True(transaction.TryOpenDatabase(Layout.SystemDatabase, create: false, out var system));
+        Assert.True(transaction.TryGet(system, Layout.FormatKey, out var record));
+        Assert.True(Layout.TryReadFormat(record, out var version));
+        return (int)version;
+    }
+
     private static readonly DiskOptions Tiny = new()
     {
         MapBytes = 256 << 10,
@@ -241,13 +268,62 @@ public sealed class DiskKeyspaceTests
     }
 
     [Fact]
+    public void EngineStateIsCommittedWithTheStateAndRaisesTheFormat()
+    {
+        using var directory = new DiskTestDirectory();
+        var state = new DiskState { AppliedIndex = 3, AppliedTerm = 1 };
+        using (var disk = DiskKeyspace.Open(directory.Path, Tiny))
+        {
+            Commit(disk, state, []);
+            Assert.Equal(1, FormatOf(directory.Path));
+            Commit(disk, state, "first, and longer"u8);
+            Commit(disk, state, "second"u8);
+            using (var writer = disk.BeginWrite())
+            {
+                writer.SetState(state, "never committed"u8);
+            }
+
+            using (var writer = disk.BeginWrite())
+            {
+                // A transaction that does not speak of the state leaves it as it was.
+                writer.Put("k"u8, "\0v"u8);
+                writer.Commit();
+            }
+        }
+
+        Assert.Equal(2, FormatOf(directory.Path));
+        using (var disk = DiskKeyspace.Open(directory.Path, Tiny))
+        {
+            Assert.Equal("second"u8.ToArray(), EngineStateOf(disk));
+            Commit(disk, state, []);
+            Assert.Equal([], EngineStateOf(disk));
+            Assert.Equal(2, FormatOf(directory.Path));
+        }
+    }
+
+    [Fact]
+    public void AnInstalledSnapshotRaisesTheFormat()
+    {
+        using var directory = new DiskTestDirectory();
+        using (var disk = DiskKeyspace.Open(directory.Path, Tiny))
+        {
+            Commit(disk, new DiskState { AppliedIndex = 3, AppliedTerm = 1, InstalledIndex = 3, InstalledTerm = 1 }, []);
+        }
+
+        Assert.Equal(2, FormatOf(directory.Path));
+        var report = DiskVerifier.Verify(directory.Path);
+        Assert.Empty(report.Findings);
+        Assert.Equal((3ul, 1ul), (report.InstalledIndex, report.InstalledTerm));
+    }
+
+    [Fact]
     public void UnknownFormatIsRefusedInClearWords()
     {
         using var directory = new DiskTestDirectory();
         DiskKeyspace.Open(directory.Path, Tiny).Dispose();
-        Raw(directory.Path, "sys"u8, "format"u8, [.. "KVND"u8, 0, 0, 0, 2]);
+        Raw(directory.Path, "sys"u8, "format"u8, [.. "KVND"u8, 0, 0, 0, 3]);
         var refused = Assert.Throws<DiskFormatException>(() => DiskKeyspace.Open(directory.Path, Tiny));
-        Assert.Contains("format 2", refused.Message, StringComparison.Ordinal);
+        Assert.Contains("format 3", refused.Message, StringComparison.Ordinal);
         Assert.Contains(directory.Path, refused.Message, StringComparison.Ordinal);
     }
 

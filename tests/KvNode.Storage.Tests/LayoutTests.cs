@@ -58,9 +58,42 @@ public sealed class LayoutTests
     }
 
     [Fact]
+    public void WhatAClusterAddsOnDiskIsAsTheReadmeSays()
+    {
+        using var directory = new DiskTestDirectory();
+        using (var disk = DiskKeyspace.Open(directory.Path, Options))
+        {
+            using var writer = disk.BeginWrite();
+            var state = new DiskState
+            {
+                AppliedIndex = 9,
+                AppliedTerm = 2,
+                ClockMs = 3,
+                InstalledIndex = 0x5152535455565758,
+                InstalledTerm = 0x6162636465666768,
+            };
+            writer.SetState(state, [0xE0, 0xE1]);
+            writer.Commit();
+        }
+
+        Assert.Equal(
+            """
+            c
+            d
+            e
+            sys
+              656e67696e65 -> e0e1
+              666f726d6174 -> 4b564e4400000002
+              7374617465 -> 00000000000000090000000000000002000000000000000000000000000000010000000000000003000000000000000051525354555657586162636465666768
+            x
+
+            """, Dump(directory.Path), ignoreLineEndingDifferences: true);
+    }
+
+    [Fact]
     public void NumbersOfTheLayoutAreFrozen()
     {
-        Assert.Equal(1u, Layout.FormatVersion);
+        Assert.Equal((1u, 2u), (Layout.FormatVersionPlain, Layout.FormatVersionCluster));
         Assert.Equal(511, Layout.LinkBytes);
         Assert.Equal(510, Layout.ShortKeyBytesMax);
         Assert.Equal(503, Layout.ChunkBytes);
@@ -68,6 +101,7 @@ public sealed class LayoutTests
         Assert.Equal(1ul, Layout.FirstBucketId);
         Assert.Equal(64, Layout.StateBytes);
         Assert.Equal(65_536, StoreLimits.KeyBytesMax);
+        Assert.Equal(49_152, StoreLimits.EngineStateBytesMax);
         Assert.Equal(
             [0x00, 0x01, 0x10, 0x11, 0x12, 0x13],
             Enum.GetValues<ValueTag>().Select(tag => (int)tag).ToArray());
@@ -83,6 +117,8 @@ public sealed class LayoutTests
             Count = long.MaxValue,
             ClockMs = 4,
             NextItemId = 5,
+            InstalledIndex = 6,
+            InstalledTerm = 7,
         };
         Span<byte> record = new byte[Layout.StateBytes];
         record.Fill(0xEE);
@@ -91,9 +127,9 @@ public sealed class LayoutTests
         Assert.Equal((state, 99ul), (read, next));
         Assert.False(Layout.TryReadState(record[1..], out _, out _));
 
-        Layout.WriteFormat(record);
+        Layout.WriteFormat(record, 7);
         Assert.True(Layout.TryReadFormat(record[..Layout.FormatBytes], out var version));
-        Assert.Equal(Layout.FormatVersion, version);
+        Assert.Equal(7u, version);
         Assert.False(Layout.TryReadFormat("KVNX\0\0\0\u0001"u8, out _));
         Assert.False(Layout.TryReadFormat(record, out _));
     }

@@ -39,6 +39,45 @@ public sealed class SnapshotGoldenTests
     }
 
     [Fact]
+    public void EngineStateIsTheSecondSection()
+    {
+        var header = Header with { Count = 0, Members = ["a:1"], EngineState = new byte[] { 0xE0, 0xE1, 0xE2 } };
+        var content = Decompress(Write([], header));
+        Assert.Equal(
+            "4B564E5354415445" + "01000000" + // magic, version
+            "5C000000" + // header length 92
+            "0807060504030201" + "0200000000000000" + "E803000000000000" + // index, term, clock
+            "0000000000000000" + "00000000000000000000000000000000" + // count, reserved
+            "01000000" + "05000000" + "0300613A31" + // section: members
+            "02000000" + "03000000" + "E0E1E2" + // section: engine state
+            Convert.ToHexString(BitConverter.GetBytes(Crc32C.Of(content.AsSpan(0, 88)))),
+            Convert.ToHexString(content.AsSpan(0, 92)));
+
+        var (read, _) = Read(Write([], header));
+        Assert.Equal([0xE0, 0xE1, 0xE2], read.EngineState.ToArray());
+        Assert.Equal(["a:1"], read.Members);
+        var alone = Read(Write([], header with { Members = [], EngineState = new byte[StoreLimits.EngineStateBytesMax] }));
+        Assert.Equal(StoreLimits.EngineStateBytesMax, alone.Header.EngineState.Length);
+        Assert.Throws<ArgumentException>(
+            () => Write([], header with { EngineState = new byte[StoreLimits.EngineStateBytesMax + 1] }));
+    }
+
+    [Theory]
+    [InlineData("0200000000000000", "engine state of 0 bytes")]
+    [InlineData("0200000001000000AA0200000001000000AA", "repeated header section 2")]
+    [InlineData("0300000001000000AA", "unknown or repeated header section 3")]
+    [InlineData("02000000FFFFFFFF", "longer than the header")]
+    public void SectionsThatThisProgramDoesNotWriteAreRefused(string sections, string message)
+    {
+        var content = Decompress(Write([], Header with { Count = 0, Members = [] }));
+        byte[] header = [.. content.AsSpan(0, 64), .. Convert.FromHexString(sections), 0, 0, 0, 0];
+        BitConverter.TryWriteBytes(header.AsSpan(12), header.Length);
+        BitConverter.TryWriteBytes(header.AsSpan(header.Length - 4), Crc32C.Of(header.AsSpan(0, header.Length - 4)));
+        var refused = Assert.Throws<SnapshotFormatException>(() => Read(Compress([.. header, .. content.AsSpan(68)])));
+        Assert.Contains(message, refused.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void TheCommittedFileIsReadAsWritten()
     {
         var file = File.ReadAllBytes(TestDataPath("snapshot-v1.state.bin"));

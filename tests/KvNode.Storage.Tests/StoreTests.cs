@@ -139,6 +139,62 @@ public sealed class StoreTests : IDisposable
     }
 
     [Fact]
+    public void EngineStateIsDurableExactlyWithItsIndex()
+    {
+        // The bytes name their index, so any mix of an index and another one's bytes shows, at whatever moment a flush cuts.
+        using (var store = Open(bufferBytes: 64 * 1024))
+        {
+            Assert.Equal(0, store.DurablePosition.EngineState.Length);
+            for (var i = 1UL; i <= 3000; i++)
+            {
+                var view = store.BeginBatch();
+                view.Put(BitConverter.GetBytes(i), new byte[500]);
+                store.Publish(i, 1, (long)i, EngineStateAt(i));
+                var durable = store.DurablePosition;
+                Assert.Equal(EngineStateAt(durable.Index), durable.EngineState.ToArray());
+                if (i % 100 == 0)
+                {
+                    using var cut = store.OpenView(out var engineState);
+                    Assert.Equal(i, cut.Index);
+                    Assert.Equal(EngineStateAt(i), engineState);
+                }
+            }
+        }
+
+        using var again = Open(bufferBytes: 64 * 1024);
+        Assert.Equal(3000ul, again.DurablePosition.Index);
+        Assert.Equal(EngineStateAt(3000), again.DurablePosition.EngineState.ToArray());
+        using var first = again.OpenView(out var bytes);
+        Assert.Equal(EngineStateAt(3000), bytes);
+    }
+
+    [Fact]
+    public void PublishingWithoutEngineStateMeansThereIsNone()
+    {
+        using var store = Open(bufferBytes: 1 << 20);
+        _ = store.BeginBatch();
+        store.Publish(1, 1, 0, "something"u8);
+        store.Checkpoint();
+        Assert.Equal("something"u8.ToArray(), store.DurablePosition.EngineState.ToArray());
+        _ = store.BeginBatch();
+        store.Publish(2, 1, 0);
+        store.Checkpoint();
+        Assert.Equal(0, store.DurablePosition.EngineState.Length);
+    }
+
+    [Fact]
+    public void TheClockDoesNotGoBack()
+    {
+        using var store = Open(bufferBytes: 1 << 20);
+        _ = store.BeginBatch();
+        store.Publish(1, 1, 1000);
+        Assert.Equal(1000, store.ClockMs);
+        _ = store.BeginBatch();
+        Assert.Throws<InvariantException>(() => store.Publish(2, 1, 999));
+        store.Publish(2, 1, 1000);
+    }
+
+    [Fact]
     public void TwoClearsInOneBatchLeaveWhatCameAfterThem()
     {
         using var store = Open(bufferBytes: 1 << 20);
@@ -340,6 +396,10 @@ public sealed class StoreTests : IDisposable
         write(store.BeginBatch());
         store.Publish(index, term, 0);
     }
+
+    // Of different lengths, none at every seventh index.
+    private static byte[] EngineStateAt(ulong index) =>
+        index % 7 == 0 ? [] : Encoding.ASCII.GetBytes($"as of {index}").Concat(new byte[index % 50]).ToArray();
 
     private Store Open(long bufferBytes, Action<ulong>? ensure = null) => Store.Open(_directory, new StoreOptions
     {

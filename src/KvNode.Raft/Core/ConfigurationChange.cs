@@ -22,8 +22,43 @@ internal sealed record ConfigurationChange(ChangeTransition Transition, IReadOnl
 {
     public static ConfigurationChange LeaveJoint { get; } = new(ChangeTransition.Auto, []);
 
-    public byte[] Encode() => throw new NotSupportedException();
+    private const byte FormatVersion = 1;
+
+    /// <summary>Bytes, little-endian: version u8 = 1; transition u8; count u32; then each part as kind u8, node id u64,
+    /// address (length u16 and UTF-8). PERSISTED.</summary>
+    public byte[] Encode()
+    {
+        var writer = new CoreWriter();
+        writer.Byte(FormatVersion);
+        writer.Byte((byte)Transition);
+        writer.Count(Changes.Count);
+        foreach (var change in Changes)
+        {
+            writer.Byte((byte)change.Kind);
+            writer.Number(change.NodeId);
+            writer.Text(change.Address);
+        }
+
+        return writer.ToArray();
+    }
 
     /// <exception cref="FormatException">Not what <see cref="Encode"/> makes.</exception>
-    public static ConfigurationChange Decode(ReadOnlySpan<byte> bytes) => throw new NotSupportedException();
+    public static ConfigurationChange Decode(ReadOnlySpan<byte> bytes)
+    {
+        var reader = new CoreReader(bytes);
+        reader.Expect(reader.Byte() == FormatVersion, "a configuration change of another version");
+        var transition = reader.Byte();
+        reader.Expect(transition <= (byte)ChangeTransition.JointExplicit, "an unknown transition");
+        const int PartBytesMin = 11;
+        var changes = new NodeChange[reader.Count(PartBytesMin)];
+        foreach (ref var change in changes.AsSpan())
+        {
+            var kind = reader.Byte();
+            reader.Expect(kind <= (byte)MembershipChangeKind.Remove, "an unknown kind of change");
+            change = new NodeChange((MembershipChangeKind)kind, reader.Number(), reader.Text());
+        }
+
+        reader.End();
+        return new ConfigurationChange((ChangeTransition)transition, changes);
+    }
 }

@@ -40,101 +40,291 @@ internal readonly record struct PeerView(
 /// One node's Raft: everything that decides, nothing that acts. Inputs are method calls; what is to be done about them
 /// comes out of <see cref="TakeReady"/>. Deterministic: no clock, input or output, task, lock or randomness but the seed's.
 /// </summary>
-/// <remarks>One thread. A broken invariant throws; the driver stops the process.</remarks>
-internal sealed class RaftCore
+/// <remarks>
+/// One thread. A broken invariant throws; the driver stops the process. Inputs note what should be sent; the messages are
+/// made in <see cref="TakeReady"/>, so that one Append covers everything a turn brought and its entries are slices of
+/// the log as it then is.
+/// </remarks>
+internal sealed partial class RaftCore
 {
-    public RaftCore(CoreOptions options, InitialState state) => throw new NotSupportedException();
+    private readonly CoreOptions _options;
+    private readonly Ready _ready = new();
 
-    public ulong NodeId => throw new NotSupportedException();
+    /// <summary>Messages of this turn, until <see cref="TakeReady"/>.</summary>
+    private readonly List<Message> _messages = [];
+    private readonly List<Message> _messagesAfterPersist = [];
+    private SeededRandom _random;
+    private long _clock = long.MinValue;
 
-    public CoreRole Role => throw new NotSupportedException();
+    /// <summary>As last told by <see cref="Ready.SoftStateChanged"/>.</summary>
+    private (CoreRole Role, ulong Term, ulong Leader) _toldSoftState;
 
-    public ulong Term => throw new NotSupportedException();
+    /// <exception cref="ArgumentException">The options contradict each other.</exception>
+    public RaftCore(CoreOptions options, InitialState state)
+    {
+        Check(options);
+        _options = options;
+        Log = new RaftLog(state.BeforeFirst, state.OlderTerms, state.Tail);
+        Invariant.Check(state.Applied.Index >= Log.BeforeFirst.Index);
+        Invariant.Check(Log.Matches(state.Applied));
+        Invariant.Check(state.HardState.Term >= Log.Last.Term);
+        Invariant.Check(state.Applied.Index + 1 >= Log.FirstInMemory);
+        Term = state.HardState.Term;
+        Vote = state.HardState.Vote;
+        Membership = state.Membership;
+        Applied = state.Applied.Index;
+        Commit = Math.Min(Math.Max(state.Commit, Applied), Log.Last.Index);
+        Durable = Log.Last.Index;
+        _applying = Applied;
+        _handedOut = Durable;
+        Log.Releasable = Applied;
+        _random = new SeededRandom(options.Seed ^ (options.NodeId * 0x9E3779B97F4A7C15));
+        _readNumber = FirstReadNumber(options.Seed, state.HardState, Log.Last);
+        // With leases a restart must not free this node's vote while a leader still counts on its silence.
+        _ticksSinceLeader = Term > 0 ? 0 : options.ElectionTicks;
+        _toldSoftState = (Role, Term, Leader);
+        DrawTimeout();
+    }
+
+    public ulong NodeId => _options.NodeId;
+
+    public CoreRole Role { get; private set; }
+
+    public ulong Term { get; private set; }
 
     /// <summary>Who got this node's vote in the term; 0 for nobody.</summary>
-    public ulong Vote => throw new NotSupportedException();
+    public ulong Vote { get; private set; }
 
     /// <summary>0 when unknown.</summary>
-    public ulong Leader => throw new NotSupportedException();
+    public ulong Leader { get; private set; }
 
-    public ulong Commit => throw new NotSupportedException();
+    public ulong Commit { get; private set; }
 
     /// <summary>As reported by <see cref="OnApplied"/>.</summary>
-    public ulong Applied => throw new NotSupportedException();
+    public ulong Applied { get; private set; }
 
     /// <summary>Last index known to be on this node's disk.</summary>
-    public ulong Durable => throw new NotSupportedException();
+    public ulong Durable { get; private set; }
 
     /// <summary>The configuration in force: as of what has been applied.</summary>
-    public Membership Membership => throw new NotSupportedException();
+    public Membership Membership { get; private set; }
 
-    public RaftLog Log => throw new NotSupportedException();
+    public RaftLog Log { get; }
 
     /// <summary>Target of a pending leadership transfer; 0 for none.</summary>
-    public ulong TransferTarget => throw new NotSupportedException();
+    public ulong TransferTarget { get; private set; }
 
-    /// <summary>Leader only, else empty. Allocates.</summary>
-    public IReadOnlyList<PeerView> Peers => throw new NotSupportedException();
+    /// <summary>Leader only, else empty; not the node itself. Allocates.</summary>
+    public IReadOnlyList<PeerView> Peers => _peers.ConvertAll(static peer => peer.View());
 
     /// <summary>An entry of this term is committed: reads are possible.</summary>
-    public bool HasCommittedInTerm => throw new NotSupportedException();
+    public bool HasCommittedInTerm => Log.TryTerm(Commit, out var term) && term == Term && Term > 0;
+
+    private bool LeasesAreOn => _options.LeaseNanoseconds > 0;
 
     /// <summary>One unit of time has passed.</summary>
-    public void Tick() => throw new NotSupportedException();
+    public void Tick()
+    {
+        _ticksSinceLeader = Math.Min(_ticksSinceLeader + 1, _options.ElectionTicks);
+        _abstention = Math.Max(_abstention - 1, 0);
+        if (Role == CoreRole.Leader)
+        {
+            TickLeader();
+        }
+        else
+        {
+            TickElection();
+            TickForwardedReads();
+        }
+    }
 
     /// <summary>The driver's monotonic clock in nanoseconds, for leases. Called before inputs; never goes back.</summary>
-    public void SetClock(long nanoseconds) => throw new NotSupportedException();
+    public void SetClock(long nanoseconds)
+    {
+        Invariant.Check(nanoseconds >= _clock);
+        _clock = nanoseconds;
+    }
 
     /// <summary>A message arrived. One that cannot be right (foreign receiver, non-member's acks) changes nothing.</summary>
-    public void Step(in Message message) => throw new NotSupportedException();
+    public void Step(in Message message)
+    {
+        if (message.To != NodeId || message.From == NodeId || message.From == 0)
+        {
+            return;
+        }
 
-    /// <summary>Appends an entry on the leader.</summary>
-    public ProposeResult Propose(EntryKind kind, ReadOnlyMemory<byte> payload, out EntryId id) => throw new NotSupportedException();
-
-    /// <summary>Appends a configuration change on the leader; refused (with a reason for people) while another is pending,
-    /// not applied, or where it makes no sense. One already in force is refused too, as such.</summary>
-    public ProposeResult ProposeChange(ConfigurationChange change, out EntryId id, out string? refusal) => throw new NotSupportedException();
-
-    /// <summary>Asks for a linearizable read. The answer comes as a <see cref="ReadState"/>; false: no leader known, no answer
-    /// will come. After a change of leader outstanding ones are answered with Ok = false.</summary>
-    public bool ReadIndex(ulong context) => throw new NotSupportedException();
-
-    /// <summary>Leader: the index that a read may be served at now by lease, if the lease holds at the time last set.</summary>
-    public bool TryLeaseRead(out ulong index) => throw new NotSupportedException();
-
-    /// <summary>Hands leadership over (on a follower: asks the leader to). No effect towards itself, learners, strangers.</summary>
-    public void TransferLeader(ulong target) => throw new NotSupportedException();
-
-    /// <summary>Starts an election now, as if the timeout had passed.</summary>
-    public void Campaign() => throw new NotSupportedException();
-
-    /// <summary>Steps down without a successor, for a leader that cannot write. Does not campaign for two election timeouts.</summary>
-    public void Resign() => throw new NotSupportedException();
-
-    public void ForgetLeader() => throw new NotSupportedException();
-
-    /// <summary>The connection to a peer broke: what was sent may be lost.</summary>
-    public void ReportUnreachable(ulong peer) => throw new NotSupportedException();
-
-    /// <summary>How a snapshot transfer ended.</summary>
-    public void ReportSnapshot(ulong peer, EntryId position, bool ok) => throw new NotSupportedException();
-
-    /// <summary>Everything up to this <see cref="PersistRequest.Sequence"/> is durable.</summary>
-    public void OnPersisted(ulong sequence) => throw new NotSupportedException();
-
-    /// <summary>The state machine holds everything up to this index. Configuration entries in it come into force.</summary>
-    public void OnApplied(ulong index) => throw new NotSupportedException();
-
-    /// <summary>
-    /// Follower: a snapshot was received and checked, and the state machine can swap to it. When it is newer than what is
-    /// committed, the log restarts there, <see cref="PersistRequest.Snapshot"/> says so, and it counts as applied when
-    /// persisted. False: not needed (older than the commit index), nothing changes.
-    /// </summary>
-    public bool OnSnapshotReceived(ulong leader, ulong term, EntryId position, Membership membership) => throw new NotSupportedException();
-
-    /// <summary>Answer to a fetch; empty when it failed. The entries may be fewer than asked for.</summary>
-    public void OnFetched(ulong peer, ReadOnlyMemory<LogEntry> entries) => throw new NotSupportedException();
+        if (message.Term == 0)
+        {
+            StepTermless(message);
+        }
+        else if (message.Term < Term)
+        {
+            AnswerOlderTerm(message);
+        }
+        else if (message.Term == Term || TryAdoptTerm(message))
+        {
+            Dispatch(message);
+        }
+    }
 
     /// <summary>What is to be done since the last call. The same object every time.</summary>
-    public Ready TakeReady() => throw new NotSupportedException();
+    public Ready TakeReady()
+    {
+        _ready.Messages.Clear();
+        _ready.MessagesAfterPersist.Clear();
+        _ready.Reads.Clear();
+        _ready.Fetches.Clear();
+        _ready.SnapshotsWanted.Clear();
+        if (Role == CoreRole.Leader)
+        {
+            FlushLeader();
+        }
+        else
+        {
+            FlushForwardedReads();
+            FlushAck();
+        }
+
+        Drain(_messages, _ready.Messages);
+        Drain(_messagesAfterPersist, _ready.MessagesAfterPersist);
+        Drain(_reads, _ready.Reads);
+        _ready.Persist = NextPersist();
+        _ready.AfterPersistSequence = _sequence;
+        _ready.Committed = NextToApply();
+        var softState = (Role, Term, Leader);
+        _ready.SoftStateChanged = softState != _toldSoftState;
+        _toldSoftState = softState;
+        return _ready;
+    }
+
+    private static void Drain<T>(List<T> from, List<T> into)
+    {
+        into.AddRange(from);
+        from.Clear();
+    }
+
+    private static void Check(CoreOptions options)
+    {
+        if (options.NodeId == 0
+            || options.HeartbeatTicks < 1
+            || options.ElectionTicks <= options.HeartbeatTicks
+            || options.InflightMessagesMax < 1
+            || options.LeaseNanoseconds < 0)
+        {
+            throw new ArgumentException("the core's options contradict each other", nameof(options));
+        }
+    }
+
+    /// <summary>Messages for which the receiver's term does not matter, and those of a node that has none yet.</summary>
+    private void StepTermless(in Message message)
+    {
+        switch (message.Type)
+        {
+            case MessageType.ReadIndex:
+                StepReadIndex(message);
+                break;
+            case MessageType.TransferLeader:
+                StepTransferLeader(message);
+                break;
+            default:
+                break;
+        }
+    }
+
+    /// <summary>A leader of the past would otherwise never learn of this node's newer term, which this node cannot leave
+    /// and in which it accepts nothing: it would stay cut off. A pre-candidate of the past learns that it is one.</summary>
+    private void AnswerOlderTerm(in Message message)
+    {
+        switch (message.Type)
+        {
+            case MessageType.Append:
+            case MessageType.Heartbeat:
+            case MessageType.InstallSnapshot:
+                // A rejection of nothing: were the receiver by now leader of this term, it must not read an ack in it.
+                Send(new Message { Type = MessageType.AppendResponse, To = message.From, Reject = true });
+                break;
+            case MessageType.PreVote:
+                SendAfterPersist(new Message { Type = MessageType.PreVoteResponse, To = message.From, Reject = true });
+                break;
+            default:
+                break;
+        }
+    }
+
+    /// <summary>A message of a newer term. False: it is not to be handled.</summary>
+    private bool TryAdoptTerm(in Message message)
+    {
+        var isRequest = message.Type is MessageType.Vote or MessageType.PreVote;
+        if (isRequest && !message.Force && HearsLeader)
+        {
+            return false;
+        }
+
+        // A pre-vote asks about a term that its sender has not entered, and its grant repeats that term.
+        if (message.Type == MessageType.PreVote || (message.Type == MessageType.PreVoteResponse && !message.Reject))
+        {
+            return true;
+        }
+
+        if (message.Type == MessageType.ReadIndexResponse)
+        {
+            // By way of a node that already knew the newer leader: good, and the last good one of the old term.
+            StepReadIndexResponse(message);
+        }
+
+        var isLeader = message.Type is MessageType.Append or MessageType.Heartbeat or MessageType.InstallSnapshot;
+        BecomeFollower(message.Term, isLeader ? message.From : 0);
+        return true;
+    }
+
+    private void Dispatch(in Message message)
+    {
+        switch (message.Type)
+        {
+            case MessageType.PreVote:
+            case MessageType.Vote:
+                StepVoteRequest(message);
+                break;
+            case MessageType.PreVoteResponse:
+            case MessageType.VoteResponse:
+                StepVoteResponse(message);
+                break;
+            case MessageType.Append:
+                StepAppend(message);
+                break;
+            case MessageType.AppendResponse:
+                StepAppendResponse(message);
+                break;
+            case MessageType.Heartbeat:
+                StepHeartbeat(message);
+                break;
+            case MessageType.HeartbeatResponse:
+                StepHeartbeatResponse(message);
+                break;
+            case MessageType.InstallSnapshot:
+                StepInstallSnapshot(message);
+                break;
+            case MessageType.TimeoutNow:
+                StepTimeoutNow();
+                break;
+            case MessageType.ReadIndexResponse:
+                StepReadIndexResponse(message);
+                break;
+            case MessageType.ReadIndex:
+            case MessageType.TransferLeader:
+                StepTermless(message);
+                break;
+            default:
+                break;
+        }
+    }
+
+    private void SendTermless(in Message message) => _messages.Add(message);
+
+    private void Send(in Message message) => _messages.Add(Stamped(message));
+
+    private void SendAfterPersist(in Message message) => _messagesAfterPersist.Add(Stamped(message));
+
+    private Message Stamped(in Message message) =>
+        message with { From = NodeId, Term = message.Term == 0 ? Term : message.Term };
 }

@@ -66,7 +66,7 @@ internal readonly record struct FrameHeader(
         header = default;
         crc = BinaryPrimitives.ReadUInt32LittleEndian(source[CrcOffset..]);
         if (BinaryPrimitives.ReadUInt32LittleEndian(source) != WalFormat.FrameMagic
-            || BinaryPrimitives.ReadUInt32LittleEndian(source[4..]) != WalFormat.Version
+            || BinaryPrimitives.ReadUInt32LittleEndian(source[4..]) is < WalFormat.VersionMin or > WalFormat.Version
             || crc != Crc32C.Compute(source[..CrcOffset]))
         {
             return false;

@@ -12,21 +12,23 @@ namespace KvNode.Raft.Wal;
 /// <code>
 ///   0 u64 magic    8 u32 version   12 u32 chain       16 u64 log id      24 u64 segment id   32 u64 first frame's seq
 ///  40 u64 previous index           48 u64 previous term                  56 u64 hard term    64 u64 hard vote
-///  72 zero ...                                                           508 u32 CRC32C of bytes 0..507
+///  72 u64 commit (zero in version 1)     80 zero ...                      508 u32 CRC32C of bytes 0..507
 /// </code>
 /// </remarks>
 /// <param name="LogId">Random, the same in all segments of one log.</param>
 /// <param name="SegmentId">As in the file's name.</param>
 /// <param name="FirstSequence">Of the segment's first frame.</param>
-/// <param name="Previous">The last entry before this segment.</param>
-/// <param name="HardState">As it was before this segment.</param>
+/// <param name="Before">What the log was before this segment.</param>
 /// <param name="Chain">The header CRC of the last frame before this segment; 0 if there was none.</param>
 internal readonly record struct SegmentHeader(
-    ulong LogId, ulong SegmentId, ulong FirstSequence, EntryId Previous, HardState HardState, uint Chain)
+    ulong LogId, ulong SegmentId, ulong FirstSequence, LogState Before, uint Chain)
 {
     public const int Bytes = WalFormat.SectorBytes;
 
     private const int CrcOffset = Bytes - sizeof(uint);
+
+    /// <summary>The last entry before this segment.</summary>
+    public EntryId Previous => Before.Last;
 
     public void Encode(Span<byte> sector)
     {
@@ -39,8 +41,9 @@ internal readonly record struct SegmentHeader(
         BinaryPrimitives.WriteUInt64LittleEndian(sector[32..], FirstSequence);
         BinaryPrimitives.WriteUInt64LittleEndian(sector[40..], Previous.Index);
         BinaryPrimitives.WriteUInt64LittleEndian(sector[48..], Previous.Term);
-        BinaryPrimitives.WriteUInt64LittleEndian(sector[56..], HardState.Term);
-        BinaryPrimitives.WriteUInt64LittleEndian(sector[64..], HardState.Vote);
+        BinaryPrimitives.WriteUInt64LittleEndian(sector[56..], Before.HardState.Term);
+        BinaryPrimitives.WriteUInt64LittleEndian(sector[64..], Before.HardState.Vote);
+        BinaryPrimitives.WriteUInt64LittleEndian(sector[72..], Before.Commit);
         BinaryPrimitives.WriteUInt32LittleEndian(sector[CrcOffset..], Crc32C.Compute(sector[..CrcOffset]));
     }
 
@@ -61,9 +64,10 @@ internal readonly record struct SegmentHeader(
         }
 
         var version = BinaryPrimitives.ReadUInt32LittleEndian(sector[8..]);
-        if (version != WalFormat.Version)
+        if (version is < WalFormat.VersionMin or > WalFormat.Version)
         {
-            reason = $"log format version {version} is not known to this program (it knows {WalFormat.Version})";
+            reason = $"log format version {version} is not known to this program "
+                + $"(it knows {WalFormat.VersionMin} to {WalFormat.Version})";
             return false;
         }
 
@@ -72,12 +76,14 @@ internal readonly record struct SegmentHeader(
             LogId: BinaryPrimitives.ReadUInt64LittleEndian(sector[16..]),
             SegmentId: BinaryPrimitives.ReadUInt64LittleEndian(sector[24..]),
             FirstSequence: BinaryPrimitives.ReadUInt64LittleEndian(sector[32..]),
-            Previous: new EntryId(
-                Term: BinaryPrimitives.ReadUInt64LittleEndian(sector[48..]),
-                Index: BinaryPrimitives.ReadUInt64LittleEndian(sector[40..])),
-            HardState: new HardState(
-                BinaryPrimitives.ReadUInt64LittleEndian(sector[56..]),
-                BinaryPrimitives.ReadUInt64LittleEndian(sector[64..])),
+            Before: new LogState(
+                Last: new EntryId(
+                    Term: BinaryPrimitives.ReadUInt64LittleEndian(sector[48..]),
+                    Index: BinaryPrimitives.ReadUInt64LittleEndian(sector[40..])),
+                HardState: new HardState(
+                    BinaryPrimitives.ReadUInt64LittleEndian(sector[56..]),
+                    BinaryPrimitives.ReadUInt64LittleEndian(sector[64..])),
+                Commit: BinaryPrimitives.ReadUInt64LittleEndian(sector[72..])),
             Chain: BinaryPrimitives.ReadUInt32LittleEndian(sector[12..]));
         return true;
     }

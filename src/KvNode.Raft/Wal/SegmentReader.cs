@@ -36,6 +36,7 @@ internal sealed class SegmentReader
     private readonly ulong _logId;
     private readonly ulong _segmentId;
     private byte[] _window;
+    private bool _anyNext;
     private long _windowStart;
     private int _windowBytes;
 
@@ -51,6 +52,14 @@ internal sealed class SegmentReader
         Offset = SegmentHeader.Bytes;
         NextSequence = header.FirstSequence;
         Chain = header.Chain;
+    }
+
+    /// <summary>Begins at a frame in the middle, whose sequence number and chain are then taken as they are.</summary>
+    public SegmentReader(IDiskFile file, ulong logId, ulong segmentId, long offset, byte[] window)
+        : this(file, new SegmentHeader(logId, segmentId, 0, default, 0), window)
+    {
+        _windowStart = Offset = offset;
+        _anyNext = true;
     }
 
     /// <summary>Where the next frame is.</summary>
@@ -154,7 +163,7 @@ internal sealed class SegmentReader
             return false;
         }
 
-        if (header.Sequence != NextSequence || header.Chain != Chain)
+        if (!_anyNext && (header.Sequence != NextSequence || header.Chain != Chain))
         {
             _ = Bad(FrameStatus.Rotten, "a frame does not continue the one before it");
             return false;
@@ -177,7 +186,8 @@ internal sealed class SegmentReader
         Header = header;
         Payload = payload[..^WalFormat.EndMarkBytes];
         Offset += layout.Bytes;
-        NextSequence++;
+        NextSequence = header.Sequence + 1;
+        _anyNext = false;
         Chain = crc;
         return FrameStatus.Sound;
     }

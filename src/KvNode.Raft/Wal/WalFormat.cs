@@ -11,7 +11,12 @@ internal static class WalFormat
     /// <summary>The grain at which a disk writes: after a power loss each sector is either old or new.</summary>
     public const int SectorBytes = 512;
 
-    public const uint Version = 1;
+    /// <summary>What is written. Version 2 added truncations, snapshot markers and the commit index.</summary>
+    public const uint Version = 2;
+
+    /// <summary>Oldest version that is read. Nothing of it has another meaning now; its headers have zeros where the
+    /// commit index is.</summary>
+    public const uint VersionMin = 1;
 
     /// <summary>"KVNODWAL" read as a little-endian number.</summary>
     public const ulong SegmentMagic = 0x4C41_5744_4F4E_564B;
@@ -71,21 +76,27 @@ internal enum RecordKind : byte
     /// <summary>Term and vote.</summary>
     HardState = 2,
 
-    /// <summary>Reserved: the entries from an index on are void.</summary>
+    /// <summary>The entries from an index on, written before this, are void.</summary>
     Truncate = 3,
 
-    /// <summary>Reserved: the log begins after a received snapshot.</summary>
+    /// <summary>The log begins anew after a received snapshot: all entries written before this are void.</summary>
     SnapshotMarker = 4,
+
+    /// <summary>Entries up to an index are committed.</summary>
+    Commit = 5,
 }
 
-/// <summary>One record to write. For a hard state Id.Term is the term and Id.Index the vote.</summary>
+/// <summary>One record to write.</summary>
+/// <param name="Id">Of the entry, or the snapshot's position. For a hard state Term is the term and Index the vote; for a
+/// truncation Index is the first void one and Term the term of the entry before it, which the log itself fills in; for a
+/// commit index Term is 0.</param>
 internal readonly record struct WalRecord(
     RecordKind Kind, EntryKind EntryKind, EntryId Id, ReadOnlyMemory<byte> Payload)
 {
     /// <summary>
     /// <code>
     /// 0  u8  RecordKind    1 u8 EntryKind (0 unless an entry)    2 u16 zero    4 u32 payload bytes
-    /// 8  u64 index or vote    16 u64 term    24 payload
+    /// 8  u64 index or vote    16 u64 term    24 payload (of an entry)
     /// </code>
     /// </summary>
     public const int HeaderBytes = 24;
@@ -97,6 +108,19 @@ internal readonly record struct WalRecord(
 
     public static WalRecord Of(HardState state) =>
         new(RecordKind.HardState, default, new EntryId(state.Term, state.Vote), default);
+
+    /// <summary>Entries from this index on are void. It must be behind what is committed or given up.</summary>
+    public static WalRecord Truncate(ulong fromIndex) =>
+        new(RecordKind.Truncate, default, new EntryId(Term: 0, fromIndex), default);
+
+    /// <summary>The state machine has taken over a snapshot: the next entry follows this position, all entries written
+    /// before are void.</summary>
+    public static WalRecord SnapshotMarker(EntryId position) =>
+        new(RecordKind.SnapshotMarker, default, position, default);
+
+    /// <summary>The commit index, at most the last entry's. A lower one than before has no effect.</summary>
+    public static WalRecord Commit(ulong index) =>
+        new(RecordKind.Commit, default, new EntryId(Term: 0, index), default);
 
     /// <returns>Bytes written.</returns>
     public int Encode(Span<byte> target)
@@ -135,10 +159,13 @@ internal readonly record struct WalRecord(
         return record.IsKnown;
     }
 
-    private bool IsKnown => Kind switch
+    /// <summary>Whether it is of a kind, and has what that kind has.</summary>
+    public bool IsKnown => Kind switch
     {
         RecordKind.Entry => EntryKind is EntryKind.Normal or EntryKind.Empty or EntryKind.Configuration,
-        RecordKind.HardState => EntryKind == default && Payload.IsEmpty,
+        RecordKind.HardState or RecordKind.Truncate or RecordKind.SnapshotMarker =>
+            EntryKind == default && Payload.IsEmpty,
+        RecordKind.Commit => EntryKind == default && Payload.IsEmpty && Id.Term == 0,
         _ => false,
     };
 }

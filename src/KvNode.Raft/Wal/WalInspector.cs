@@ -15,21 +15,23 @@ public static class WalInspector
 
     /// <param name="logDirectory">As given to the engine: the one that has <c>wal</c> in it.</param>
     /// <param name="applied">What the store says it has applied, to be compared; null if it is not known.</param>
+    /// <param name="installed">The store notes that it took over a snapshot of exactly that position: then a log that does
+    /// not have it yet is restarted there by the next start.</param>
     /// <exception cref="IOException">The files cannot be read, or there are none.</exception>
-    public static WalReport Inspect(string logDirectory, EntryId? applied)
+    public static WalReport Inspect(string logDirectory, EntryId? applied, bool installed = false)
     {
         var disk = FileDisk.OpenExisting(WalFormat.Folder(logDirectory));
-        return Inspect(disk, applied);
+        return Inspect(disk, applied, installed);
     }
 
-    internal static WalReport Inspect(IDisk disk, EntryId? applied)
+    internal static WalReport Inspect(IDisk disk, EntryId? applied, bool installed = false)
     {
         var findings = new List<string>();
         try
         {
             var image = WalRecovery.Inspect(disk);
             Describe(image, findings);
-            var sound = applied is not { } entry || IsContinuedBy(disk, image, entry, findings);
+            var sound = applied is not { } entry || IsContinuedBy(disk, image, entry, installed, findings);
             return new WalReport(sound, findings, image.Last);
         }
         catch (LogCorruptException e)
@@ -54,18 +56,32 @@ public static class WalInspector
             image.Last.Index < image.FirstIndex
                 ? $"log: no entries, the next one is {image.Last.Index + 1}"
                 : $"log: {image.Entries} entries, {image.FirstIndex} to {image.Last}, in {image.Frames} frames");
-        findings.Add($"log: term {image.HardState.Term}, vote {image.HardState.Vote}");
+        if ((ulong)image.EntriesWritten > image.Entries)
+        {
+            findings.Add($"log: {(ulong)image.EntriesWritten - image.Entries} entries in it were replaced");
+        }
+
+        findings.Add(
+            $"log: term {image.HardState.Term}, vote {image.HardState.Vote}, committed at least to {image.Commit}");
         if (image.TornTail is { } torn)
         {
             findings.Add($"log: the last write was interrupted, the next start cuts it off: {torn}");
         }
     }
 
-    private static bool IsContinuedBy(IDisk disk, WalImage image, EntryId applied, List<string> findings)
+    private static bool IsContinuedBy(
+        IDisk disk, WalImage image, EntryId applied, bool installed, List<string> findings)
     {
+        if (installed && !image.Contains(applied))
+        {
+            findings.Add($"log: the store took over a snapshot of {applied}, the next start restarts the log there");
+            return true;
+        }
+
         try
         {
-            WalReplay.RunAfter(disk, image, applied, static _ => { });
+            WalReplay.CheckFits(image.Map, applied);
+            WalReplay.Run(disk, image, applied.Index, static _ => { });
             findings.Add($"log: continues the store, which has applied {applied}");
             return true;
         }

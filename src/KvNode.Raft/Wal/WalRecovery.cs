@@ -19,6 +19,7 @@ internal sealed class WalRecovery
     private readonly WalImage _image = new();
     private readonly List<long> _frameOffsets = [];
     private byte[] _window = [];
+    private ulong _indexMax;
 
     private WalRecovery(IDisk disk) => _disk = disk;
 
@@ -126,8 +127,8 @@ internal sealed class WalRecovery
         if (_image.Used.Count == 0)
         {
             _image.LogId = header.LogId;
-            _image.Last = header.Previous;
-            _image.HardState = header.HardState;
+            _image.State = header.Before;
+            _image.Map.Restart(header.Previous);
             _image.NextSequence = header.FirstSequence;
             _image.Chain = header.Chain;
         }
@@ -137,6 +138,7 @@ internal sealed class WalRecovery
         }
 
         var reader = new SegmentReader(file, header, _window);
+        _indexMax = 0;
         var status = ReadFrames(reader, id);
         var end = reader.Offset;
         _image.NextSequence = reader.NextSequence;
@@ -149,7 +151,7 @@ internal sealed class WalRecovery
             : _image.DirtyEnd > end
                 ? Describe(WalFormat.SegmentName(id), end, "a frame's first sector was never written")
                 : null;
-        _image.Used.Add(new UsedSegment(id, file.Length, header, _image.Last));
+        _image.Used.Add(new UsedSegment(id, file.Length, header, _indexMax));
     }
 
     /// <summary>
@@ -163,7 +165,7 @@ internal sealed class WalRecovery
         }
 
         if (header.FirstSequence != _image.NextSequence || header.Chain != _image.Chain
-            || header.Previous != _image.Last || header.HardState != _image.HardState)
+            || header.Before != _image.State)
         {
             var before = _image.Used[^1];
             Refuse(
@@ -208,31 +210,42 @@ internal sealed class WalRecovery
                 Refuse(WalFormat.SegmentName(id), offset, "a record in this frame is of an unknown kind");
             }
 
-            if (record.Kind == RecordKind.HardState)
+            if (_image.State.After(record, out var refusal) is not { } state
+                || !IsTermKnown(record, out refusal))
             {
-                var state = new HardState(record.Id.Term, record.Id.Index);
-                if (state.Term < _image.HardState.Term)
-                {
-                    Refuse(WalFormat.SegmentName(id), offset, "the term goes back");
-                }
-
-                _image.HardState = state;
-                continue;
+                Refuse(WalFormat.SegmentName(id), offset, refusal);
+                return;
             }
 
-            if (record.Id.Index != _image.Last.Index + 1 || record.Id.Term < _image.Last.Term)
+            _image.State = state;
+            _image.Map.Apply(record, id, offset, i);
+            if (record.Kind == RecordKind.Entry)
             {
-                Refuse(WalFormat.SegmentName(id), offset, $"entry {record.Id} cannot follow {_image.Last}");
+                _image.EntriesWritten++;
+                _indexMax = Math.Max(_indexMax, record.Id.Index);
             }
-
-            _image.Last = record.Id;
-            _image.Entries++;
+            else if (record.Kind == RecordKind.SnapshotMarker)
+            {
+                _image.Marker = new MarkerPlace(record.Id.Index, id, reader.Header.Sequence);
+            }
         }
 
         if (!rest.IsEmpty)
         {
             Refuse(WalFormat.SegmentName(id), offset, "the frame has more bytes than records");
         }
+    }
+
+    /// <summary>
+    /// A truncation repeats the term of the entry before it, which must be that entry's, unless it has been given up.
+    /// </summary>
+    private bool IsTermKnown(in WalRecord record, out string refusal)
+    {
+        var known = record.Kind != RecordKind.Truncate
+            || !_image.Map.TryTerm(record.Id.Index - 1, out var term)
+            || term == record.Id.Term;
+        refusal = known ? "" : $"entries from {record.Id.Index} on are made void after one of a term it does not have";
+        return known;
     }
 
     private long FirstUnproven(SegmentReader reader, in SegmentHeader header)

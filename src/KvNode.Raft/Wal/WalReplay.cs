@@ -3,23 +3,29 @@ namespace KvNode.Raft.Wal;
 /// <summary>Receives entries in order. Their payloads are valid during the call.</summary>
 internal delegate void ReplaySink(ReadOnlySpan<CommittedEntry> entries);
 
-/// <summary>Reads the entries of an inspected log.</summary>
+/// <summary>Reads the entries of a log in large steps, as a restart does.</summary>
 internal static class WalReplay
 {
     private const int SpanEntriesMax = 8192;
 
     /// <summary>Calls the sink for all entries with an index above <paramref name="after"/>.</summary>
-    public static void Run(IDisk disk, WalImage image, ulong after, ReplaySink sink)
+    public static void Run(IDisk disk, WalImage image, ulong after, ReplaySink sink) =>
+        Run(disk, image.LogId, image.Map, after, ulong.MaxValue, sink);
+
+    /// <summary>
+    /// Calls the sink for all entries above one index and up to another. Entries that were made void never reach it.
+    /// </summary>
+    /// <exception cref="LogCorruptException">The log is not as it was when the map was made.</exception>
+    public static void Run(IDisk disk, ulong logId, LogMap map, ulong after, ulong through, ReplaySink sink)
     {
         byte[] window = [];
         var entries = new CommittedEntry[SpanEntriesMax];
-        foreach (var segment in image.Used)
+        var first = Math.Max(after, map.BeforeFirst.Index) + 1;
+        foreach (var piece in map.Find(first, through))
         {
-            if (segment.Last.Index > after)
-            {
-                window = WalRecovery.WindowFor(segment.Bytes, window);
-                ReplaySegment(disk, segment, after, sink, window, entries);
-            }
+            using var file = disk.Open(WalFormat.SegmentName(piece.Start.Segment), readOnly: true);
+            window = WalRecovery.WindowFor(file.Length - piece.Start.Offset, window);
+            ReplayPiece(new PieceReader(file, logId, piece, window), piece, first, sink, entries);
         }
     }
 
@@ -28,110 +34,61 @@ internal static class WalReplay
     /// far as the store is durable.
     /// </summary>
     /// <exception cref="LogCorruptException">One of them is not what it was.</exception>
-    public static void CheckFits(WalImage image, EntryId applied)
+    public static void CheckFits(LogMap map, EntryId applied)
     {
-        if (applied.Index > image.Last.Index)
+        if (applied.Index > map.Last.Index)
         {
             throw new LogCorruptException(
-                $"the store has applied entry {applied} but the log ends at {image.Last}: the log has lost its end, "
+                $"the store has applied entry {applied} but the log ends at {map.Last}: the log has lost its end, "
                 + "or is not this store's log");
         }
 
-        if (applied.Index < image.BeforeFirst.Index)
+        if (!map.TryTerm(applied.Index, out var term))
         {
             throw new LogCorruptException(
-                $"the store has applied entry {applied} but the log begins only at {image.FirstIndex}: the log has "
-                + "lost its beginning, or is not this store's log");
+                $"the store has applied entry {applied} but the log begins only at {map.BeforeFirst.Index + 1}: the log "
+                + "has lost its beginning, or is not this store's log");
         }
 
-        if (applied.Index == image.BeforeFirst.Index && applied.Term != image.BeforeFirst.Term)
+        if (applied.Term != term)
         {
-            RefuseTerm(applied, image.BeforeFirst);
+            throw new LogCorruptException(
+                $"the store has applied entry {applied} but the log has {new EntryId(term, applied.Index)} there: "
+                + "it is not this store's log");
         }
     }
 
-    /// <summary>
-    /// As <see cref="Run"/>, from the entry after the last applied one, which must be in the log as it is here.
-    /// </summary>
-    /// <exception cref="LogCorruptException">The log has another entry in its place.</exception>
-    public static void RunAfter(IDisk disk, WalImage image, EntryId applied, ReplaySink sink)
+    private static void ReplayPiece(
+        PieceReader reader, LogPiece piece, ulong first, ReplaySink sink, CommittedEntry[] entries)
     {
-        CheckFits(image, applied);
-        if (applied.Index == image.BeforeFirst.Index)
-        {
-            Run(disk, image, applied.Index, sink);
-            return;
-        }
-
-        var compared = false;
-        Run(disk, image, applied.Index - 1, entries =>
-        {
-            if (!compared)
-            {
-                compared = true;
-                if (entries[0].Id != applied)
-                {
-                    RefuseTerm(applied, entries[0].Id);
-                }
-
-                entries = entries[1..];
-            }
-
-            if (!entries.IsEmpty)
-            {
-                sink(entries);
-            }
-        });
-    }
-
-    [System.Diagnostics.CodeAnalysis.DoesNotReturn]
-    private static void RefuseTerm(EntryId applied, EntryId inLog) => throw new LogCorruptException(
-        $"the store has applied entry {applied} but the log has {inLog} there: it is not this store's log");
-
-    private static void ReplaySegment(
-        IDisk disk, in UsedSegment segment, ulong after, ReplaySink sink, byte[] window, CommittedEntry[] entries)
-    {
-        using var file = disk.Open(WalFormat.SegmentName(segment.Id), readOnly: true);
-        var reader = new SegmentReader(file, segment.Header, window);
         var count = 0;
-        var done = segment.Header.Previous;
-        while (done != segment.Last)
+        while (true)
         {
-            var status = reader.ReadFrame();
-            if (status == FrameStatus.NeedsRefill)
+            switch (reader.Next(out var record))
             {
-                Flush(entries, ref count, sink);
-                reader.Refill();
-                continue;
-            }
-
-            if (status != FrameStatus.Sound)
-            {
-                throw new LogCorruptException(
-                    $"the log changed while it was read: {WalFormat.SegmentName(segment.Id)} at byte {reader.Offset}");
-            }
-
-            var rest = reader.Payload;
-            while (WalRecord.TryDecode(ref rest, out var record))
-            {
-                if (record.Kind != RecordKind.Entry)
-                {
-                    continue;
-                }
-
-                done = record.Id;
-                if (done.Index > after)
-                {
-                    entries[count++] = new CommittedEntry(done, record.EntryKind, record.Payload, Batch: null);
+                case PieceStatus.Entry when record.Id.Index < first:
+                    break;
+                case PieceStatus.Entry:
+                    entries[count++] = new CommittedEntry(record.Id, record.EntryKind, record.Payload, Batch: null);
                     if (count == entries.Length)
                     {
                         Flush(entries, ref count, sink);
                     }
-                }
+
+                    break;
+                case PieceStatus.NeedsRefill:
+                    Flush(entries, ref count, sink);
+                    reader.Refill();
+                    break;
+                case PieceStatus.Done:
+                    Flush(entries, ref count, sink);
+                    return;
+                default:
+                    throw new LogCorruptException(
+                        $"the log changed while it was read: {WalFormat.SegmentName(piece.Start.Segment)} "
+                        + $"at byte {reader.Offset}");
             }
         }
-
-        Flush(entries, ref count, sink);
     }
 
     private static void Flush(CommittedEntry[] entries, ref int count, ReplaySink sink)

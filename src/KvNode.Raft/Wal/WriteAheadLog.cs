@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using KvNode.Native;
+using KvNode.Raft.Core;
 
 namespace KvNode.Raft.Wal;
 
@@ -12,19 +13,25 @@ internal readonly record struct WalMetrics(
 /// </summary>
 /// <remarks>
 /// One thread appends (<see cref="Append"/>, <see cref="Reserve"/>). <see cref="Sync"/>, <see cref="EnsureDurable"/>,
-/// <see cref="Retire"/> and the properties, where they do not say otherwise, may be used from any thread. Only the
-/// active segment ever has bytes
-/// that are not synced: a roll syncs first. After an exception other than <see cref="DiskFullException"/> the log
+/// <see cref="Retire"/>, <see cref="ReadEntries"/> and the properties, where they do not say otherwise, may be used from
+/// any thread. Only the active segment ever has bytes that are not synced: a roll syncs first. After an exception other than <see cref="DiskFullException"/> the log
 /// accepts nothing more.
 /// </remarks>
 internal sealed class WriteAheadLog : IDisposable
 {
-    private readonly record struct Sealed(ulong Id, long Bytes, EntryId Last);
+    /// <param name="IndexMax">The highest index of an entry written in it, void or not.</param>
+    private readonly record struct Sealed(ulong Id, long Bytes, ulong IndexMax);
 
     private readonly SegmentPool _pool;
     private readonly NativeBuffer _buffer = new();
 
-    // Segments before the active one. Its lock also covers _activeFirstSequence.
+    // Covers _map, _sealed, _firstSegment, _marker and _activeFirstSequence. Never held while files are used, but for
+    // what the pool does in a retirement.
+    private readonly Lock _gate = new();
+    private readonly LogMap _map;
+    private readonly LogReader _reader;
+
+    // Segments before the active one.
     private readonly Queue<Sealed> _sealed = new();
 
     // Held while the active file is synced or exchanged.
@@ -40,8 +47,13 @@ internal sealed class WriteAheadLog : IDisposable
     private SegmentHeader _blankHeader;
     private ulong _nextSequence;
     private uint _chain;
-    private EntryId _last;
-    private HardState _hardState;
+    private LogState _state;
+    private ulong _activeIndexMax;
+    private ulong _firstSegment = 1;
+    private MarkerPlace _marker;
+
+    // Records with what the log adds to them; used only when there is something to add.
+    private WalRecord[] _completed = [];
 
     // What a failed write may have left behind in the active segment.
     private long _dirtyEnd;
@@ -70,8 +82,10 @@ internal sealed class WriteAheadLog : IDisposable
         Image = image;
         _pool = pool;
         _logId = image.LogId;
-        _last = image.Last;
-        _hardState = image.HardState;
+        _state = image.State;
+        _marker = image.Marker;
+        _map = new LogMap(image.Map);
+        _reader = new LogReader(disk, _logId, _gate, _map, () => _firstSegment);
         _nextSequence = image.NextSequence;
         _chain = image.Chain;
         _beforeFirst = image.BeforeFirst.Index;
@@ -87,10 +101,13 @@ internal sealed class WriteAheadLog : IDisposable
     public WalImage Image { get; }
 
     /// <summary>The last entry written. For the appending thread.</summary>
-    public EntryId Last => _last;
+    public EntryId Last => _state.Last;
 
     /// <summary>For the appending thread.</summary>
-    public HardState HardState => _hardState;
+    public HardState HardState => _state.HardState;
+
+    /// <summary>The commit index written last. For the appending thread.</summary>
+    public ulong Commit => _state.Commit;
 
     /// <summary>Number of the segment that is written to.</summary>
     public ulong ActiveSegment => Interlocked.Read(ref _activeId);
@@ -98,6 +115,10 @@ internal sealed class WriteAheadLog : IDisposable
     /// <summary>Index of the first entry still in the log.</summary>
     public ulong FirstIndex => Volatile.Read(ref _beforeFirst) + 1;
 
+    /// <summary>
+    /// Entries up to this index, as they are now, are synced. A truncation takes it back; a snapshot marker takes it to 0
+    /// until it is synced.
+    /// </summary>
     public ulong DurableIndex => Volatile.Read(ref _durableIndex);
 
     public bool HasUnsynced => Volatile.Read(ref _writtenSequence) != Volatile.Read(ref _durableSequence);
@@ -142,17 +163,87 @@ internal sealed class WriteAheadLog : IDisposable
     }
 
     /// <summary>
-    /// Feeds the entries after this one, as they were when the log was opened, to a sink in large spans.
+    /// Feeds the entries after one and up to an index to a sink in large spans, none that has become void. For the start:
+    /// not while segments are being retired.
     /// </summary>
-    /// <exception cref="LogCorruptException">The log does not continue this entry.</exception>
-    public void Replay(EntryId after, ReplaySink sink) => WalReplay.RunAfter(Disk, Image, after, sink);
+    /// <exception cref="LogCorruptException">The log does not continue the entry.</exception>
+    public void Replay(EntryId after, ulong through, ReplaySink sink)
+    {
+        LogMap map;
+        lock (_gate)
+        {
+            map = new LogMap(_map);
+        }
+
+        WalReplay.CheckFits(map, after);
+        WalReplay.Run(Disk, _logId, map, after.Index, through, sink);
+    }
+
+    /// <summary>As above, to the log's end.</summary>
+    public void Replay(EntryId after, ReplaySink sink) => Replay(after, ulong.MaxValue, sink);
+
+    /// <summary>All entries from an index on, in memory of their own. For the start.</summary>
+    /// <exception cref="LogCorruptException">It cannot be read any more.</exception>
+    public List<LogEntry> LoadTail(ulong firstIndex)
+    {
+        var entries = _reader.Read(firstIndex, ulong.MaxValue, long.MaxValue);
+        Invariant.Check(firstIndex > _map.BeforeFirst.Index);
+        Invariant.Check((ulong)entries.Count == Math.Max(_map.Last.Index + 1, firstIndex) - firstIndex);
+        return entries;
+    }
 
     /// <summary>
-    /// Writes the records as one frame; not synced. Entries must continue the log.
+    /// Entries from first to last as they are now, in memory of their own: at least one if the first one is there, and
+    /// together not more than so many bytes by <see cref="LogEntry.Size"/>. Fewer, or none, when they are not there, not
+    /// yet or not any more. Any thread, while others append, cut and retire. Reads from disk, at most some 64 KiB and a
+    /// frame in vain.
+    /// </summary>
+    /// <exception cref="LogCorruptException">What is on disk is not what was written.</exception>
+    public List<LogEntry> ReadEntries(ulong first, ulong last, long bytesMax) => _reader.Read(first, last, bytesMax);
+
+    /// <summary>The last entry that is not in the log any more. Any thread.</summary>
+    public EntryId BeforeFirst
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _map.BeforeFirst;
+            }
+        }
+    }
+
+    /// <summary>The first entry of each run of equal terms, as it is now. Any thread.</summary>
+    public EntryId[] TermRuns
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return [.. _map.TermRuns];
+            }
+        }
+    }
+
+    /// <summary>The term of an entry that is in the log, or of the one before the first. Any thread.</summary>
+    public bool TryTerm(ulong index, out ulong term)
+    {
+        lock (_gate)
+        {
+            return _map.TryTerm(index, out term);
+        }
+    }
+
+    /// <summary>
+    /// Writes the records as one frame, in order; not synced. Entries must continue the log as it is at that point of the
+    /// frame: after a truncation from where it cut, after a snapshot marker from there.
     /// </summary>
     /// <exception cref="DiskFullException">Nothing was written, and nothing of it can ever come back.</exception>
+    /// <exception cref="InvariantException">The records cannot follow what is there. Nothing was written.</exception>
     public void Append(ReadOnlySpan<WalRecord> records)
     {
+        ThrowIfFailed();
+        var state = Complete(ref records);
         var payloadBytes = FrameEncoder.PayloadBytes(records);
         Invariant.Check(payloadBytes <= WalFormat.FramePayloadBytesMax);
         var layout = FrameLayout.For((int)payloadBytes);
@@ -185,10 +276,10 @@ internal sealed class WriteAheadLog : IDisposable
         _offset = start + buffer.Length;
         _chain = chain;
         _nextSequence++;
-        Remember(records);
-        Volatile.Write(ref _writtenSequence, header.Sequence);
-        Volatile.Write(ref _writtenIndex, _last.Index);
+        _state = state;
+        Remember(records, start + front, header.Sequence);
         Volatile.Write(ref _bytesWritten, _bytesWritten + buffer.Length);
+        _completed.AsSpan().Clear();
     }
 
     /// <summary>Makes sure that a frame of this size can be written, rolling to the next segment if need be.</summary>
@@ -244,20 +335,26 @@ internal sealed class WriteAheadLog : IDisposable
     }
 
     /// <summary>
-    /// Gives up whole segments whose entries all have an index up to this one. The last segment with a durable frame
-    /// always stays: it is what tells where the log stands.
+    /// Gives up whole segments whose entries, void ones too, all have an index up to this one, or stand before a durable
+    /// snapshot marker that has. The last segment with a durable frame always stays: it is what tells where the log
+    /// stands. What the state machine holds durably, and no more, may be given up.
     /// </summary>
     /// <returns>Segments given up.</returns>
     public int Retire(ulong index)
     {
-        lock (_sealed)
+        lock (_gate)
         {
-            var keep = Volatile.Read(ref _durableSequence) < _activeFirstSequence ? 1 : 0;
+            var durable = Volatile.Read(ref _durableSequence);
+            var restarted = _marker.Index <= index && _marker.Sequence <= durable ? _marker.Segment : 0;
+            var keep = durable < _activeFirstSequence ? 1 : 0;
             var count = 0;
-            while (_sealed.Count > keep && _sealed.Peek().Last.Index <= index)
+            while (_sealed.Count > keep && _sealed.Peek() is var next
+                && (next.IndexMax <= index || next.Id < restarted))
             {
                 var oldest = _sealed.Dequeue();
-                Volatile.Write(ref _beforeFirst, oldest.Last.Index);
+                _firstSegment = oldest.Id + 1;
+                _map.Forget(oldest.Id);
+                Volatile.Write(ref _beforeFirst, _map.BeforeFirst.Index);
                 _ = Interlocked.Add(ref _sealedBytes, -oldest.Bytes);
                 _pool.Retire(oldest.Id, oldest.Bytes);
                 count++;
@@ -298,7 +395,7 @@ internal sealed class WriteAheadLog : IDisposable
         for (var i = 0; i < Image.Used.Count - 1; i++)
         {
             var segment = Image.Used[i];
-            _sealed.Enqueue(new Sealed(segment.Id, segment.Bytes, segment.Last));
+            _sealed.Enqueue(new Sealed(segment.Id, segment.Bytes, segment.IndexMax));
             _sealedBytes += segment.Bytes;
         }
 
@@ -309,6 +406,8 @@ internal sealed class WriteAheadLog : IDisposable
         }
 
         var last = Image.Used[^1];
+        _firstSegment = Image.Used[0].Id;
+        _activeIndexMax = last.IndexMax;
         _activeId = last.Id;
         _activeFirstSequence = last.Header.FirstSequence;
         _active = Disk.Open(WalFormat.SegmentName(last.Id));
@@ -326,7 +425,8 @@ internal sealed class WriteAheadLog : IDisposable
             _active = file;
         }
 
-        lock (_sealed)
+        _activeIndexMax = 0;
+        lock (_gate)
         {
             _activeFirstSequence = _nextSequence;
             if (before is { } sealedSegment)
@@ -340,7 +440,7 @@ internal sealed class WriteAheadLog : IDisposable
         _ = Interlocked.Exchange(ref _capacity, bytes & ~(long)(WalFormat.SectorBytes - 1));
         _offset = SegmentHeader.Bytes;
         _blank = true;
-        _blankHeader = new SegmentHeader(_logId, id, _nextSequence, _last, _hardState, _chain);
+        _blankHeader = new SegmentHeader(_logId, id, _nextSequence, _state, _chain);
         _pool.Prepare(id + 1);
     }
 
@@ -348,7 +448,7 @@ internal sealed class WriteAheadLog : IDisposable
     {
         // Even where the durability level asks for no sync: recovery relies on it, and it is once per segment.
         Sync();
-        Activate(_activeId + 1, new Sealed(_activeId, _capacity, _last));
+        Activate(_activeId + 1, new Sealed(_activeId, _capacity, _activeIndexMax));
     }
 
     /// <summary>Makes the blank active segment larger, for a frame larger than a segment.</summary>
@@ -419,20 +519,102 @@ internal sealed class WriteAheadLog : IDisposable
         }
     }
 
-    private void Remember(ReadOnlySpan<WalRecord> records)
+    /// <summary>Checks that the records can follow, and gives truncations the term that they repeat.</summary>
+    /// <returns>What the log says after them.</returns>
+    private LogState Complete(ref ReadOnlySpan<WalRecord> records)
     {
-        foreach (ref readonly var record in records)
+        var state = _state;
+        for (var i = 0; i < records.Length; i++)
         {
-            if (record.Kind == RecordKind.HardState)
+            if (records[i].Kind == RecordKind.Truncate)
             {
-                _hardState = new HardState(record.Id.Term, record.Id.Index);
-                continue;
+                records = CompleteTruncation(records, i);
             }
 
-            Invariant.Check(record.Id.Index == _last.Index + 1);
-            Invariant.Check(record.Id.Term >= _last.Term);
-            _last = record.Id;
-            Volatile.Write(ref _entries, _entries + 1);
+            Invariant.Check(records[i].IsKnown);
+            state = records[i].Kind == RecordKind.Entry && records[i].Id.Index == state.Last.Index + 1
+                && records[i].Id.Term >= state.Last.Term
+                ? state with { Last = records[i].Id }
+                : state.After(records[i], out var refusal) ?? throw new InvariantException(refusal);
+        }
+
+        return state;
+    }
+
+    private ReadOnlySpan<WalRecord> CompleteTruncation(ReadOnlySpan<WalRecord> records, int at)
+    {
+        var from = records[at].Id.Index;
+        var known = TryTermInFrame(records[..at], from - 1, out var term) || TryTerm(from - 1, out term);
+        Invariant.Check(known);
+        if (_completed.Length < records.Length)
+        {
+            _completed = new WalRecord[Math.Max(records.Length, 2 * _completed.Length)];
+        }
+
+        // Onto itself, from the second one on.
+        records.CopyTo(_completed);
+        _completed[at] = records[at] with { Id = new EntryId(term, from) };
+        return _completed.AsSpan(0, records.Length);
+    }
+
+    private static bool TryTermInFrame(ReadOnlySpan<WalRecord> before, ulong index, out ulong term)
+    {
+        term = 0;
+        for (var i = before.Length - 1; i >= 0; i--)
+        {
+            if (before[i].Id.Index == index && before[i].Kind is RecordKind.Entry or RecordKind.SnapshotMarker)
+            {
+                term = before[i].Id.Term;
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>The frame is written: publishes what it says.</summary>
+    private void Remember(ReadOnlySpan<WalRecord> records, long frameOffset, ulong sequence)
+    {
+        var keeps = ulong.MaxValue;
+        lock (_gate)
+        {
+            for (var i = 0; i < records.Length; i++)
+            {
+                ref readonly var record = ref records[i];
+                _map.Apply(record, _activeId, frameOffset, i);
+                switch (record.Kind)
+                {
+                    case RecordKind.Entry:
+                        _activeIndexMax = Math.Max(_activeIndexMax, record.Id.Index);
+                        Volatile.Write(ref _entries, _entries + 1);
+                        break;
+                    case RecordKind.Truncate:
+                        keeps = Math.Min(keeps, record.Id.Index - 1);
+                        break;
+                    case RecordKind.SnapshotMarker:
+                        keeps = 0;
+                        _marker = new MarkerPlace(record.Id.Index, _activeId, sequence);
+                        Volatile.Write(ref _beforeFirst, record.Id.Index);
+                        break;
+                    default:
+                        break;
+                }
+            }
+        }
+
+        if (keeps == ulong.MaxValue)
+        {
+            Volatile.Write(ref _writtenSequence, sequence);
+            Volatile.Write(ref _writtenIndex, _state.Last.Index);
+            return;
+        }
+
+        // Not while a sync is about to say that the entries just made void are durable.
+        lock (_syncGate)
+        {
+            Volatile.Write(ref _durableIndex, Math.Min(_durableIndex, keeps));
+            Volatile.Write(ref _writtenSequence, sequence);
+            Volatile.Write(ref _writtenIndex, _state.Last.Index);
         }
     }
 

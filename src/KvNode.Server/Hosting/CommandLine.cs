@@ -36,7 +36,12 @@ internal sealed class CommandLine
     private readonly Setting<ListenAddress> _address;
     private readonly Setting<string> _data;
     private readonly Setting<string> _logDirectory;
+    private readonly Setting<string> _advertise;
     private readonly Setting<string> _join;
+    private readonly Setting<FollowerReply> _follower;
+    private readonly Setting<int> _leaderWait;
+    private readonly Setting<int> _election;
+    private readonly Setting<int> _logKeep;
     private readonly Setting<ReadLevel> _consistency;
     private readonly Setting<Durability> _durability;
     private readonly Setting<int> _maxValue;
@@ -75,9 +80,21 @@ internal sealed class CommandLine
         _logDirectory = Add<string>("--log-dir", "DIR", "",
             "Directory of the log and the snapshots; without it, that of `--data`.", ValueParsers.Text);
         _join = Add<string>("--join", "HOST:PORT", "",
-            "Address of a member to join. Needs the next version: refused by this one.", ValueParsers.Text);
+            "Any member of the cluster to join; without it, an empty directory begins a new cluster.", ValueParsers.OptionalAddress);
+        _advertise = Add<string>("--advertise", "HOST:PORT", "",
+            "Where clients and other nodes reach this one; without it, `--addr`.", ValueParsers.OptionalAddress);
+        _follower = Add<FollowerReply>("--follower", "forward|try|moved", "forward",
+            "Writes and fresh reads while another node leads: brought to it, or refused with `-TRY` or `-MOVED`.",
+            ValueParsers.Follower);
+        _leaderWait = AddNumber("--leader-wait", Limits.LeaderWaitMilliseconds,
+            "Milliseconds that a command waits for a leader to be elected.");
+        _election = AddNumber("--election-timeout", Limits.ElectionMilliseconds,
+            "Milliseconds without a word of the leader after which another is elected; twice as long at most.");
+        _logKeep = AddSize("--log-keep", Limits.LogKeepBytes,
+            "Log kept for members that are behind; beyond it they get a snapshot.");
         _consistency = Add<ReadLevel>("--consistency", "low|medium|high", "high",
-            "How fresh a read is. One node alone reads its newest state at every level.", ValueParsers.Consistency);
+            "How fresh a read is: this node's state, the leader's by its lease, everything acknowledged anywhere.",
+            ValueParsers.Consistency);
         _durability = Add<Durability>("--durability", "low|medium|high", "high",
             "When the log is synced: left to the system, every second, before every `+OK`.", ValueParsers.Durability);
         _maxValue = AddSize("--max-value", Limits.ValueBytes,
@@ -156,16 +173,17 @@ internal sealed class CommandLine
 
     private Invocation Run(ParseResult result)
     {
-        if (result.GetValue(_join) is { Length: > 0 })
-        {
-            return new Invocation.Refuse(
-                $"{_join.Flag}: this version runs one node alone; joining a cluster needs the next version");
-        }
-
         var data = result.GetRequiredValue(_data);
+        var listen = result.GetRequiredValue(_address);
         var options = new NodeOptions
         {
-            Listen = result.GetRequiredValue(_address),
+            Listen = listen,
+            Advertise = OrElse(result.GetValue(_advertise), listen.Reachable()),
+            Join = result.GetValue(_join) is { Length: > 0 } member ? member : null,
+            Follower = result.GetValue(_follower),
+            LeaderWaitMs = result.GetValue(_leaderWait),
+            ElectionMs = result.GetValue(_election),
+            LogKeepBytes = result.GetValue(_logKeep),
             DataDirectory = data,
             LogDirectory = OrElse(result.GetValue(_logDirectory), data),
             Consistency = result.GetValue(_consistency),

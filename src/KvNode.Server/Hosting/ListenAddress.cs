@@ -44,6 +44,9 @@ internal sealed record ListenAddress(string Host, int Port)
         return null;
     }
 
+    /// <summary>How others may reach what listens here: every address of the machine is named by the machine's name.</summary>
+    public string Reachable() => Host.Length == 0 ? $"{Dns.GetHostName()}:{Port}" : ToString();
+
     /// <summary>What to bind. A name is looked up; its first address wins, IPv4 before IPv6.</summary>
     /// <exception cref="SocketException">The name is unknown.</exception>
     public async Task<IPEndPoint> ResolveAsync()

@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using System.Net.Sockets;
-using KvNode.Raft.SingleVoter;
+using KvNode.Raft.Engine;
 using KvNode.Server.Commands;
 using KvNode.Server.Replication;
 using KvNode.Server.Resp;
@@ -22,7 +22,7 @@ internal sealed class Node : IAsyncDisposable
     private readonly Store _store;
     private readonly Executor _executor;
     private readonly KvStateMachine _machine;
-    private readonly SingleVoterEngine _engine;
+    private readonly RaftEngine _engine;
     private readonly Timer _watch;
     private Listener? _listener;
     private string? _refusal;
@@ -41,17 +41,25 @@ internal sealed class Node : IAsyncDisposable
             EnsureLogDurable = index => _engine!.EnsureLogDurable(index),
             Fatal = fatal.End,
         });
-        _executor = new Executor(CommandTable.Default, _store, _stats);
-        _machine = new KvStateMachine(_store, _executor, [options.Listen.ToString()]);
-        _engine = new SingleVoterEngine(
-            new SingleVoterOptions
+        _executor = new Executor(CommandTable.Default, _stats);
+        _machine = new KvStateMachine(_store, _executor, [options.Advertise]);
+        _engine = new RaftEngine(
+            new RaftOptions
             {
                 LogDirectory = options.LogDirectory,
-                Address = options.Listen.ToString(),
+                DataDirectory = options.DataDirectory,
+                Address = options.Advertise,
+                Join = options.Join,
                 Durability = options.Durability,
+                Follower = options.Follower == FollowerReply.Forward ? FollowerMode.Forward : FollowerMode.Refuse,
+                LeaderWait = TimeSpan.FromMilliseconds(options.LeaderWaitMs),
+                ElectionTimeout = TimeSpan.FromMilliseconds(options.ElectionMs),
                 SegmentBytes = options.WalSegmentBytes,
+                LogBytesMax = options.LogKeepBytes,
             },
             new SnapshotFolder(options, log),
+            options.Security,
+            notice => Log.Peer(log, notice.Kind, notice.ToString()),
             fatal.End);
         _watch = new Timer(_ => Watch(), state: null, Timeout.Infinite, Timeout.Infinite);
     }
@@ -121,7 +129,7 @@ internal sealed class Node : IAsyncDisposable
             Log.ClientsLowered(_log, allowed, _options.MaxClients, OpenFiles.Max());
         }
 
-        var proposer = new Proposer(_engine, _executor, TimeProvider.System);
+        var proposer = new Proposer(_engine, TimeProvider.System);
         proposer.ObserveLeaderTime(_store.ClockMs);
         var services = new SessionServices(
             CommandTable.Default,

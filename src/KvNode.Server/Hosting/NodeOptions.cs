@@ -1,4 +1,5 @@
 using KvNode.Raft;
+using KvNode.Raft.Transport;
 
 namespace KvNode.Server.Hosting;
 
@@ -12,11 +13,45 @@ internal enum LogFormat
     Json,
 }
 
+/// <summary>What a node that does not lead does with writes and linearizable reads.</summary>
+internal enum FollowerReply
+{
+    /// <summary>Brings them to the leader.</summary>
+    Forward,
+
+    /// <summary>Answers <c>-TRY host:port</c>, as the original.</summary>
+    Try,
+
+    /// <summary>Answers <c>-MOVED slot host:port</c>, as a Redis Cluster.</summary>
+    Moved,
+}
+
 /// <summary>Everything a node is started with: parsed, checked (<see cref="Problem"/>) and never changed again.</summary>
 internal sealed record NodeOptions
 {
     /// <summary><c>--addr</c>.</summary>
     public required ListenAddress Listen { get; init; }
+
+    /// <summary><c>--advertise</c>: where clients and other nodes reach this one.</summary>
+    public required string Advertise { get; init; }
+
+    /// <summary><c>--join</c>: a member to join; null for a node that begins a cluster, or is in one.</summary>
+    public required string? Join { get; init; }
+
+    /// <summary><c>--follower</c>.</summary>
+    public required FollowerReply Follower { get; init; }
+
+    /// <summary><c>--leader-wait</c>: how long a command waits for a leader.</summary>
+    public required int LeaderWaitMs { get; init; }
+
+    /// <summary><c>--election-timeout</c>.</summary>
+    public required int ElectionMs { get; init; }
+
+    /// <summary><c>--log-keep</c>: log kept for members that are behind.</summary>
+    public required long LogKeepBytes { get; init; }
+
+    /// <summary><c>--cluster-secret</c> and the <c>--tls</c> flags.</summary>
+    public TransportSecurity Security { get; init; } = TransportSecurity.None;
 
     /// <summary><c>--data</c>: the LMDB store. As typed; relative to the working directory.</summary>
     public required string DataDirectory { get; init; }

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using KvNode.Raft;
-using KvNode.Raft.SingleVoter;
 using KvNode.Raft.Snapshots;
 
 namespace KvNode.Server.Hosting;

@@ -18,6 +18,24 @@ internal static class ValueParsers
         return text.Length == 0 ? "the path is empty" : null;
     }
 
+    /// <summary>Empty, or an address with a host.</summary>
+    public static string? OptionalAddress(string text, out string value)
+    {
+        value = text;
+        if (text.Length == 0 || ListenAddress.TryParse(text, out _) is not { } problem)
+        {
+            return text is [':', ..] ? $"'{text}' has no host" : null;
+        }
+
+        return problem;
+    }
+
+    public static string? Follower(string text, out FollowerReply value) =>
+        OneOf(
+            text,
+            out value,
+            [("forward", FollowerReply.Forward), ("try", FollowerReply.Try), ("moved", FollowerReply.Moved)]);
+
     /// <summary>A whole number within bounds, both allowed.</summary>
     public static ValueParser<int> Number(Bounds bounds) => (string text, out int value) =>
         int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out value) && bounds.Hold(value)

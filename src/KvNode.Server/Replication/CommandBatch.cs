@@ -70,7 +70,11 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
     public ReadOnlyMemory<byte> Close(long leaderMs)
     {
         Sealed = true;
-        new EntryHeader(Writes, leaderMs).Write(_payload);
+        if (Writes > 0)
+        {
+            new EntryHeader(Writes, leaderMs).Write(_payload);
+        }
+
         return _payload.AsMemory(0, _payloadLength);
     }
 
@@ -110,7 +114,8 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
     {
         if (outcome.Status != ProposalStatus.Committed)
         {
-            owner.AnswerFailure(this, outcome);
+            Replies.Reset();
+            Executor.AnswerFailure(this, outcome);
         }
 
         var start = 0;

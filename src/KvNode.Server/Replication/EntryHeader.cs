@@ -6,7 +6,8 @@ namespace KvNode.Server.Replication;
 /// The first bytes of a log entry's payload; the commands follow as RESP, one after another, as the clients sent them.
 /// </summary>
 /// <remarks>PERSISTED, little-endian, 16 bytes: version u8 (1), flags u8 (0), reserved u16 (0), command count u32,
-/// leader time i64 (milliseconds since the Unix epoch, never going back along the log).</remarks>
+/// leader time i64 (milliseconds since the Unix epoch: the clock of the node that gathered the commands, never going back
+/// among its own; the state's clock is the greatest one applied).</remarks>
 internal readonly record struct EntryHeader(int Count, long LeaderMs)
 {
     public const int Bytes = 16;

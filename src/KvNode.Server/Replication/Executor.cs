@@ -10,7 +10,7 @@ namespace KvNode.Server.Replication;
 /// Runs commands against a view of the store and keeps their counters.
 /// </summary>
 /// <remarks>Reads may run on any thread, each with its own view and reply buffer; writes run on the apply thread.</remarks>
-internal sealed class Executor(CommandTable table, Store store, ServerStats stats)
+internal sealed class Executor(CommandTable table, ServerStats stats)
 {
     // Timing every command would cost as much as a fast command; one in this many is timed and counted that often.
     private const int TimingSample = 64;
@@ -39,34 +39,36 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
     /// Applies one entry: its writes and, when it was proposed here, the reads that ride on it, in the order the
     /// clients sent them. Apply thread only.
     /// </summary>
-    /// <returns>The entry's leader time: the state's clock from here on.</returns>
-    public long Apply(ReadOnlySpan<byte> payload, CommandBatch? batch, WriteView view, RespWriter discard)
+    /// <param name="clockMs">The state's clock so far.</param>
+    /// <returns>The state's clock from here on: the entry's own time, unless another node's clock was ahead of its
+    /// node's. The same on every node, and never going back.</returns>
+    public long Apply(ReadOnlySpan<byte> payload, CommandBatch? batch, WriteView view, RespWriter discard, long clockMs)
     {
         var header = EntryHeader.Read(payload);
+        clockMs = Math.Max(clockMs, header.LeaderMs);
         var rest = payload[EntryHeader.Bytes..];
         if (batch is null)
         {
             for (var i = 0; i < header.Count; i++)
             {
                 discard.Reset();
-                ApplyNext(ref rest, view, discard, header.LeaderMs);
+                ApplyNext(ref rest, view, discard, clockMs);
             }
         }
         else
         {
-            ApplyLocal(ref rest, batch, view, header.LeaderMs);
+            ApplyLocal(ref rest, batch, view, clockMs);
         }
 
         Invariant.Check(rest.IsEmpty, "an entry holds the commands it counts and nothing more", (ulong)rest.Length, 0);
-        return header.LeaderMs;
+        return clockMs;
     }
 
-    /// <summary>Answers a batch that was not committed. Reads are answered from the published state.</summary>
-    public void AnswerFailure(CommandBatch batch, ProposalOutcome outcome)
+    /// <summary>Answers a batch that holds only reads. Apply thread.</summary>
+    public void Read(CommandBatch batch, KeyspaceView view)
     {
-        using var view = store.OpenView();
+        batch.Replies.Reset();
         var reads = batch.Reads;
-        var operation = 0;
         for (var r = 0; r < batch.Runs.Length; r++)
         {
             var sink = batch.Runs[r].Sink;
@@ -79,11 +81,7 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
                     open = batch.HandOver(r);
                 }
 
-                if (!batch.IsRead(operation++))
-                {
-                    AnswerFailure(batch.Replies, outcome);
-                }
-                else if (open)
+                if (open)
                 {
                     RunRead(ref reads, sink, view, batch.Replies);
                 }
@@ -97,19 +95,25 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
         }
     }
 
-    private static void AnswerFailure(RespWriter reply, ProposalOutcome outcome)
+    /// <summary>
+    /// Answers a batch that was not committed: each write with the reason. Reads get it too, for whatever stands in the
+    /// way of the write stands in the way of knowing what is newest.
+    /// </summary>
+    public static void AnswerFailure(CommandBatch batch, ProposalOutcome outcome)
     {
-        switch (outcome.Status)
+        for (var r = 0; r < batch.Runs.Length; r++)
         {
-            case ProposalStatus.NotLeader:
-                RespError.TryLeader(reply, outcome.LeaderHint);
-                break;
-            case ProposalStatus.Dropped:
-                RespError.WriteRefused(reply, outcome.Reason ?? "not accepted");
-                break;
-            default:
-                reply.Error(RespError.OutcomeUnknown);
-                break;
+            for (var i = 0; i < batch.Runs[r].Operations; i++)
+            {
+                if (batch.Replies.Length > Limits.HeldReplyBytes)
+                {
+                    _ = batch.HandOver(r);
+                }
+
+                RespError.NotExecuted(batch.Replies, outcome);
+            }
+
+            batch.EndRun(r);
         }
     }
 
@@ -126,7 +130,7 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
         }
     }
 
-    private void ApplyLocal(ref ReadOnlySpan<byte> rest, CommandBatch batch, WriteView view, long leaderMs)
+    private void ApplyLocal(ref ReadOnlySpan<byte> rest, CommandBatch batch, WriteView view, long clockMs)
     {
         var reads = batch.Reads;
         var replies = batch.Replies;
@@ -145,7 +149,7 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
 
                 if (!batch.IsRead(operation++))
                 {
-                    ApplyNext(ref rest, view, replies, leaderMs);
+                    ApplyNext(ref rest, view, replies, clockMs);
                 }
                 else if (open)
                 {
@@ -162,7 +166,7 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
         }
     }
 
-    private void ApplyNext(ref ReadOnlySpan<byte> rest, WriteView view, RespWriter reply, long leaderMs)
+    private void ApplyNext(ref ReadOnlySpan<byte> rest, WriteView view, RespWriter reply, long clockMs)
     {
         if (!CommandReader.TryParse(rest, ref _applyRanges, out var args, out var consumed))
         {
@@ -178,7 +182,7 @@ internal sealed class Executor(CommandTable table, Store store, ServerStats stat
 
         var calls = ++command.Stats.Calls;
         var began = calls % TimingSample == 0 ? Stopwatch.GetTimestamp() : 0;
-        var cx = new WriteContext(args, view, reply, leaderMs);
+        var cx = new WriteContext(args, view, reply, clockMs);
         command.Run(ref cx);
         if (began != 0)
         {

@@ -10,11 +10,29 @@ internal sealed class KvStateMachine(Store store, Executor executor, IReadOnlyLi
     // Replies of entries that nobody on this node waits for.
     private readonly RespWriter _discard = new();
 
-    public EntryId Durable => new(store.DurableTerm, store.DurableIndex);
+    public EntryId Durable
+    {
+        get
+        {
+            var durable = store.DurablePosition;
+            return new EntryId(durable.Term, durable.Index);
+        }
+    }
+
+    public ReadOnlyMemory<byte> EngineState => store.DurablePosition.EngineState;
+
+    public EntryId InstalledAt
+    {
+        get
+        {
+            var durable = store.DurablePosition;
+            return new EntryId(durable.InstalledTerm, durable.InstalledIndex);
+        }
+    }
 
     public string? WriteRefusal => store.WriteRefusal;
 
-    public void Apply(ReadOnlySpan<CommittedEntry> entries)
+    public void Apply(ReadOnlySpan<CommittedEntry> entries, ReadOnlySpan<byte> engineState)
     {
         var view = store.BeginBatch();
         var clockMs = store.ClockMs;
@@ -23,20 +41,49 @@ internal sealed class KvStateMachine(Store store, Executor executor, IReadOnlyLi
             if (entry.Kind == EntryKind.Normal)
             {
                 var payload = entry.Payload.Span;
-                clockMs = executor.Apply(payload, entry.Batch as CommandBatch, view, _discard);
+                var batch = entry.Batch as CommandBatch;
+                if (!payload.IsEmpty)
+                {
+                    clockMs = executor.Apply(payload, batch, view, _discard, clockMs);
+                }
+                else if (batch is not null)
+                {
+                    executor.Read(batch, view);
+                }
             }
         }
 
         var last = entries[^1].Id;
-        store.Publish(last.Index, last.Term, clockMs);
+        store.Publish(last.Index, last.Term, clockMs, engineState);
+    }
+
+    public void Read(ReadOnlySpan<ProposalBatch> batches)
+    {
+        using var view = store.OpenView();
+        foreach (var proposal in batches)
+        {
+            if (proposal is CommandBatch batch)
+            {
+                executor.Read(batch, view);
+            }
+        }
     }
 
     public void Dispose() => _discard.Dispose();
 
     public void Checkpoint() => store.Checkpoint();
 
-    public ISnapshotReader OpenSnapshot() => new StoreSnapshot(store.OpenView(), members);
+    public ISnapshotReader OpenSnapshot()
+    {
+        var view = store.OpenView(out var engineState);
+        return new StoreSnapshot(view, members, engineState);
+    }
 
-    public ISnapshotWriter CreateRestore(SnapshotMeta meta, long resumeAt) =>
-        throw new NotSupportedException("a single voter has nobody to receive a snapshot from");
+    public ISnapshotWriter CreateRestore(SnapshotMeta meta) => new StoreRestore(store.BeginInstall(new InstallManifest
+    {
+        Index = meta.Position.Index,
+        Term = meta.Position.Term,
+        Count = meta.Count,
+        EngineState = meta.EngineState,
+    }));
 }

@@ -10,7 +10,7 @@ namespace KvNode.Server.Replication;
 /// takes it, so whatever arrives while the previous entry is being synced shares the next one: group commit without a
 /// timer. A connection holds the lock for one turn (all commands of one received buffer), not per command.
 /// </remarks>
-internal sealed class Proposer(IConsensusEngine engine, Executor executor, TimeProvider clock)
+internal sealed class Proposer(IConsensusEngine engine, TimeProvider clock)
 {
     private const int PooledBatchesMax = 16;
 
@@ -43,9 +43,8 @@ internal sealed class Proposer(IConsensusEngine engine, Executor executor, TimeP
         }
         else
         {
-            batch = _pool.Count > 0 ? _pool.Pop() : new CommandBatch(this);
+            batch = Open();
             batch.AddWrite(sink, raw);
-            _open = batch;
             engine.Propose(batch);
         }
 
@@ -53,20 +52,23 @@ internal sealed class Proposer(IConsensusEngine engine, Executor executor, TimeP
     }
 
     /// <summary>
-    /// Lets a read ride behind the writes before it. Only possible while an entry with writes is open: a batch of
-    /// reads alone would be no log entry. Within a turn.
+    /// Lets a read ride behind the operations before it: with writes, or in a batch of reads alone, which is no log entry but
+    /// waits its turn among them. Within a turn.
     /// </summary>
-    /// <returns>False when the connection must wait for its writes instead.</returns>
-    public bool TryAddRead(IReplySink sink, ReadOnlySpan<byte> raw)
+    public void AddRead(IReplySink sink, ReadOnlySpan<byte> raw)
     {
         if (_open is not { Sealed: false } batch || batch.HeldBytes > 4 * Limits.EntryBytesSoft)
         {
-            return false;
+            batch = Open();
+            batch.AddRead(sink, raw);
+            engine.Propose(batch);
+        }
+        else
+        {
+            batch.AddRead(sink, raw);
         }
 
-        batch.AddRead(sink, raw);
         Interlocked.Add(ref _bytesInFlight, raw.Length);
-        return true;
     }
 
     /// <summary>The engine takes the batch: stamps the time and closes it.</summary>
@@ -84,13 +86,6 @@ internal sealed class Proposer(IConsensusEngine engine, Executor executor, TimeP
         }
     }
 
-    /// <summary>Writes the replies of a batch that did not commit: the reason for each write, the answer for each read.</summary>
-    public void AnswerFailure(CommandBatch batch, ProposalOutcome outcome)
-    {
-        batch.Replies.Reset();
-        executor.AnswerFailure(batch, outcome);
-    }
-
     public void Return(CommandBatch batch)
     {
         Interlocked.Add(ref _bytesInFlight, -(batch.HeldBytes - (batch.Writes > 0 ? EntryHeader.Bytes : 0)));
@@ -103,4 +98,6 @@ internal sealed class Proposer(IConsensusEngine engine, Executor executor, TimeP
             }
         }
     }
+
+    private CommandBatch Open() => _open = _pool.Count > 0 ? _pool.Pop() : new CommandBatch(this);
 }

@@ -1,5 +1,6 @@
 using System.Buffers.Text;
 using System.Text.Unicode;
+using KvNode.Raft;
 
 namespace KvNode.Server.Resp;
 
@@ -91,6 +92,12 @@ internal static class RespError
 
     /// <summary>There is no leader to send the client to.</summary>
     public static ReadOnlySpan<byte> LeaderUnknown => "ERR leader not known"u8;
+
+    /// <summary>No leader for as long as a command may wait for one. Not executed.</summary>
+    public static ReadOnlySpan<byte> ClusterDown => "CLUSTERDOWN The cluster is down: no leader was found in time"u8;
+
+    /// <summary>Not executed, and never will be; a later one of the same node took its place in the log.</summary>
+    public static ReadOnlySpan<byte> TryAgain => "TRYAGAIN The leader changed before the command was executed"u8;
 
     public static ReadOnlySpan<byte> ProposalTimedOut => "ERR timed out enqueuing operation"u8;
 
@@ -204,6 +211,29 @@ internal static class RespError
         text.Add("TRY "u8);
         text.AddReason(leaderAddress);
         reply.Error(text.Text);
+    }
+
+    /// <summary>Why a command has no answer of its own.</summary>
+    public static void NotExecuted(RespWriter reply, ProposalOutcome outcome)
+    {
+        switch (outcome.Status)
+        {
+            case ProposalStatus.NotLeader:
+                TryLeader(reply, outcome.LeaderHint);
+                break;
+            case ProposalStatus.Dropped:
+                WriteRefused(reply, outcome.Reason ?? "not accepted");
+                break;
+            case ProposalStatus.NoLeader:
+                reply.Error(ClusterDown);
+                break;
+            case ProposalStatus.Superseded:
+                reply.Error(TryAgain);
+                break;
+            default:
+                reply.Error(OutcomeUnknown);
+                break;
+        }
     }
 
     /// <summary>The log does not take writes now: Redis's answer when its append-only file fails. Certainly not executed.</summary>

@@ -1,4 +1,3 @@
-using KvNode.Raft;
 using KvNode.Server.Commands;
 using KvNode.Server.Resp;
 
@@ -23,17 +22,14 @@ internal sealed partial class RespSession
 
         var raw = _deferred!;
         _deferred = null;
-        var barrier = _deferredBarrier ?? _services.Engine.ReadBarrierAsync(_services.Options.ReadLevel);
-        _deferredBarrier = null;
-        var longRunning = RunNow(raw, await barrier);
-        if (longRunning is not null)
+        if (RunNow(raw) is { } longRunning)
         {
             await RunLongAsync(longRunning, raw);
         }
     }
 
     // Runs the command if it is of the kind that answers at once; otherwise returns its row.
-    private CommandSpec? RunNow(byte[] raw, ReadBarrier barrier)
+    private CommandSpec? RunNow(byte[] raw)
     {
         var reply = Reply;
         reply.Reset();
@@ -51,19 +47,6 @@ internal sealed partial class RespSession
             Interlocked.Increment(ref local.Stats.Calls);
             var cx = new LocalContext(args, reply, _services.Node, this);
             local.Run(ref cx);
-        }
-        else if (spec is AdminCommand)
-        {
-            return spec;
-        }
-        else if (!barrier.Ok)
-        {
-            RespError.TryLeader(reply, barrier.LeaderHint);
-        }
-        else if (spec is ReadCommand read)
-        {
-            using var view = _services.Store.OpenView();
-            _services.Executor.Read(read, args, view, reply);
         }
         else
         {
@@ -83,6 +66,10 @@ internal sealed partial class RespSession
             if (spec is AdminCommand admin)
             {
                 await admin.Run(new AdminContext(CopyArguments(raw), reply, _services.Node));
+            }
+            else if (await _services.Engine.ReadBarrierAsync(_services.Options.ReadLevel) is { Ok: false } barrier)
+            {
+                RespError.NotExecuted(reply, barrier.Outcome);
             }
             else
             {

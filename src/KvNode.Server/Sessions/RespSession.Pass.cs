@@ -116,56 +116,44 @@ internal sealed partial class RespSession
 
         private Turn Write(CommandArgs args)
         {
-            if (!_adding)
-            {
-                // What has been answered here goes out before the apply thread may answer the write.
-                _session._output.Send(_reply.Written);
-                _reply.Reset();
-                _view?.Dispose();
-                _view = null;
-                _services.Proposer.BeginTurn();
-                _adding = true;
-            }
-
+            BeginAdding();
             Interlocked.Increment(ref _session._outstanding);
             _services.Proposer.AddWrite(_session, args.Raw);
             return Turn.Next;
         }
 
+        private void BeginAdding()
+        {
+            if (_adding)
+            {
+                return;
+            }
+
+            // What has been answered here goes out before the apply thread may answer what follows.
+            _session._output.Send(_reply.Written);
+            _reply.Reset();
+            _view?.Dispose();
+            _view = null;
+            _services.Proposer.BeginTurn();
+            _adding = true;
+        }
+
         private Turn Ride(CommandArgs args)
         {
-            if (!_adding)
-            {
-                _services.Proposer.BeginTurn();
-                _adding = true;
-            }
-
+            BeginAdding();
             Interlocked.Increment(ref _session._outstanding);
-            if (_services.Proposer.TryAddRead(_session, args.Raw))
-            {
-                return Turn.Next;
-            }
-
-            Interlocked.Decrement(ref _session._outstanding);
-            return Defer(args);
+            _services.Proposer.AddRead(_session, args.Raw);
+            return Turn.Next;
         }
 
         private Turn ReadNow(ReadCommand command, CommandArgs args)
         {
             if (_view is null)
             {
-                var barrier = _services.Engine.ReadBarrierAsync(_services.Options.ReadLevel);
-                if (!barrier.IsCompletedSuccessfully)
+                if (!_services.Engine.CanReadLocally(_services.Options.ReadLevel))
                 {
-                    _session._deferredBarrier = barrier;
-                    return Defer(args);
-                }
-
-                var read = barrier.Result;
-                if (!read.Ok)
-                {
-                    RespError.TryLeader(_reply, read.LeaderHint);
-                    return Turn.Next;
+                    // It waits its turn until a leader has confirmed what is newest.
+                    return Ride(args);
                 }
 
                 _view = _services.Store.OpenView();

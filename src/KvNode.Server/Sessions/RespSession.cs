@@ -1,6 +1,5 @@
 using System.Buffers;
 using System.IO.Pipelines;
-using KvNode.Raft;
 using KvNode.Server.Commands;
 using KvNode.Server.Replication;
 using KvNode.Server.Resp;
@@ -30,7 +29,6 @@ internal sealed partial class RespSession : IClientControl, IReplySink, IDisposa
 
     // A command that waits for the outstanding operations, or that takes long, as raw RESP.
     private byte[]? _deferred;
-    private ValueTask<ReadBarrier>? _deferredBarrier;
     private TaskCompletionSource? _drained;
     private int _outstanding;
     private volatile bool _stopping;

@@ -63,10 +63,10 @@ internal readonly struct DiskDatabases
             throw new DiskFormatException($"'{directory}' has no readable format record; it is not KvNode's or is damaged");
         }
 
-        if (version != Layout.FormatVersion)
+        if (version is not (Layout.FormatVersionPlain or Layout.FormatVersionCluster))
         {
-            throw new DiskFormatException($"'{directory}' is in data format {version}; this program knows only format " +
-                $"{Layout.FormatVersion}. Use the program that wrote it, or move its content by a snapshot");
+            throw new DiskFormatException($"'{directory}' is in data format {version}; this program knows only formats " +
+                $"{Layout.FormatVersionPlain} and {Layout.FormatVersionCluster}. Use the program that wrote it, or move its content by a snapshot");
         }
     }
 
@@ -83,7 +83,7 @@ internal readonly struct DiskDatabases
         _ = transaction.TryOpenDatabase(Layout.CollectionDatabase, create: true, out _);
         _ = transaction.TryOpenDatabase(Layout.ExpiryDatabase, create: true, out _);
         Span<byte> record = stackalloc byte[Layout.StateBytes];
-        Layout.WriteFormat(record);
+        Layout.WriteFormat(record, Layout.FormatVersionPlain);
         LmdbException.ThrowIfError(
             transaction.Put(system, Layout.FormatKey, record[..Layout.FormatBytes]), "write of the format record");
         Layout.WriteState(record, default, Layout.FirstBucketId);

@@ -11,7 +11,8 @@ namespace KvNode.Storage;
 /// </summary>
 /// <remarks>
 /// <para>Threads: <see cref="BeginWrite"/>, what it returns, and <see cref="GrowMap"/> belong to one dedicated thread.
-/// Readers may be rented by any thread, and used by one at a time. <see cref="Dispose"/> may overlap nothing.</para>
+/// Readers may be rented by any thread, and used by one at a time. <see cref="Dispose"/>, <see cref="Retire"/> and
+/// <see cref="MovedTo"/> may overlap nothing of these but readers.</para>
 /// <para>Durability: every commit is LMDB's default, data synced, then the meta page written synchronously. What a
 /// commit returned for survives power loss.</para>
 /// </remarks>
@@ -28,7 +29,7 @@ internal sealed class DiskKeyspace : IDisposable
     // is for what others free or take meanwhile.
     private const long FreeBytesWhenFull = 16L << 20;
 
-    private readonly string _directory;
+    private string _directory;
     private readonly DiskOptions _options;
     private readonly DiskReaderPool _pool;
     private readonly DiskWriter _writer;
@@ -101,7 +102,11 @@ internal sealed class DiskKeyspace : IDisposable
     /// <exception cref="ObjectDisposedException">Closed, or failed to reopen after growing the map.</exception>
     /// <remarks>Waits only while the map grows. A thread that already holds a reader may then wait for as long as
     /// <see cref="DiskOptions.GrowWaitMax"/>, until growing gives up.</remarks>
-    public DiskReader RentReader() => _pool.Rent();
+    public DiskReader RentReader() =>
+        _pool.TryRent() ?? throw new ObjectDisposedException(nameof(DiskKeyspace), "another state has taken this one's place");
+
+    /// <summary>As <see cref="RentReader"/>; null when the keyspace is retired.</summary>
+    public DiskReader? TryRentReader() => _pool.TryRent();
 
     public void ReturnReader(DiskReader reader) => _pool.Return(reader);
 
@@ -153,7 +158,7 @@ internal sealed class DiskKeyspace : IDisposable
     /// <see cref="RentReader"/>.</remarks>
     public DiskStatistics Statistics()
     {
-        var reader = _pool.Rent();
+        var reader = RentReader();
         try
         {
             return new DiskStatistics
@@ -195,6 +200,42 @@ internal sealed class DiskKeyspace : IDisposable
         _pool.CloseForEver("the store is closed");
         _environment.Dispose();
         _dataFile.Dispose();
+    }
+
+    /// <summary>The files have been renamed into another directory while open.</summary>
+    public void MovedTo(string directory)
+    {
+        if (_writer.IsActive)
+        {
+            throw new InvalidOperationException("the files moved while the write transaction was open");
+        }
+
+        _directory = directory;
+    }
+
+    /// <summary>Lets no new reader in, and closes the files when the last one has been returned, on a thread of the pool:
+    /// unmapping and the freeing of an unlinked file may take long. No write transaction may be open.</summary>
+    /// <returns>Ends when the files are closed.</returns>
+    public Task Retire()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        if (_writer.IsActive)
+        {
+            throw new InvalidOperationException("the disk writer's transaction is not ended");
+        }
+
+        _disposed = true;
+        var closed = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        _pool.Retire(() => _ = ThreadPool.UnsafeQueueUserWorkItem(
+            done =>
+            {
+                _environment.Dispose();
+                _dataFile.Dispose();
+                done.SetResult();
+            },
+            closed,
+            preferLocal: false));
+        return closed.Task;
     }
 
     /// <summary>Says what a failure before the commit means. LMDB writes then only when a transaction outgrows its list

@@ -39,6 +39,18 @@ internal sealed class DiskReader
         }
     }
 
+    /// <summary>The engine's own bytes in this picture; empty when there are none. Valid until the reader is
+    /// returned.</summary>
+    public ReadOnlySpan<byte> EngineState
+    {
+        get
+        {
+            EnsureOpen();
+            _ = _transaction.TryGet(_databases.System, Layout.EngineKey, out var bytes);
+            return bytes;
+        }
+    }
+
     /// <summary>LMDB records that user keys take: themselves, links and chunks.</summary>
     public long Records
     {

@@ -25,7 +25,11 @@ internal sealed class DiskReaderPool
     private readonly int _readersMax;
     private readonly Func<DiskReader> _create;
     private volatile bool _closed;
+    private volatile bool _retired;
     private string? _closedForEver;
+
+    // Owed once the last reader of a retired pool is gone.
+    private Action? _whenEmpty;
     private int _created;
 
     /// <param name="readersMax">Most readers that may exist.</param>
@@ -54,12 +58,17 @@ internal sealed class DiskReaderPool
         }
     }
 
-    /// <summary>A reader on the newest snapshot.</summary>
+    /// <summary>A reader on the newest snapshot; null when the pool is retired.</summary>
     /// <exception cref="ReadersExhaustedException">All are rented.</exception>
     /// <exception cref="ObjectDisposedException">The store is closed.</exception>
-    public DiskReader Rent()
+    public DiskReader? TryRent()
     {
         var reader = Interlocked.Exchange(ref OwnSlot(), null) ?? RentSlowly();
+        if (reader is null)
+        {
+            return null;
+        }
+
         try
         {
             reader.Begin();
@@ -82,8 +91,33 @@ internal sealed class DiskReaderPool
             lock (_gate)
             {
                 _idle.Push(reader);
+                DestroyIdleIfRetired();
                 Monitor.PulseAll(_gate);
             }
+        }
+        else if (_retired)
+        {
+            // Retired between the two: either its sweep of the slots has found this reader, or this look finds it.
+            lock (_gate)
+            {
+                DestroyIdleIfRetired();
+            }
+        }
+    }
+
+    /// <summary>No reader is created any more; those that are out stay good until they come back. Once.</summary>
+    /// <param name="whenEmpty">Called when none exists any more, under the pool's lock, by whoever returned the last: must
+    /// not block.</param>
+    public void Retire(Action whenEmpty)
+    {
+        lock (_gate)
+        {
+            _whenEmpty = whenEmpty;
+            _retired = true;
+            _closed = true;
+            Interlocked.MemoryBarrier();
+            DestroyIdleIfRetired();
+            Monitor.PulseAll(_gate);
         }
     }
 
@@ -148,12 +182,17 @@ internal sealed class DiskReaderPool
 
     private ref DiskReader? OwnSlot() => ref _fast[(Environment.CurrentManagedThreadId & (FastSlots - 1)) * SlotStride];
 
-    private DiskReader RentSlowly()
+    private DiskReader? RentSlowly()
     {
         lock (_gate)
         {
             while (_closed)
             {
+                if (_retired)
+                {
+                    return null;
+                }
+
                 if (_closedForEver is not null)
                 {
                     throw new ObjectDisposedException(nameof(DiskKeyspace), _closedForEver);
@@ -185,7 +224,29 @@ internal sealed class DiskReaderPool
         {
             reader.Destroy();
             _created--;
+            DestroyIdleIfRetired();
             Monitor.PulseAll(_gate);
+        }
+    }
+
+    private void DestroyIdleIfRetired()
+    {
+        if (!_retired)
+        {
+            return;
+        }
+
+        SweepFastSlots();
+        while (_idle.TryPop(out var reader))
+        {
+            reader.Destroy();
+            _created--;
+        }
+
+        if (_created == 0 && _whenEmpty is { } tell)
+        {
+            _whenEmpty = null;
+            tell();
         }
     }
 

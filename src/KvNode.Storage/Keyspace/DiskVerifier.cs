@@ -17,6 +17,10 @@ public sealed record DiskVerifyReport
     public required ulong AppliedIndex { get; init; }
     public required ulong AppliedTerm { get; init; }
 
+    /// <summary>Index and term of the last snapshot installed as a whole; 0 when there was none.</summary>
+    public required ulong InstalledIndex { get; init; }
+    public required ulong InstalledTerm { get; init; }
+
     /// <summary>Length of data.mdb.</summary>
     public required long FileBytes { get; init; }
 
@@ -92,6 +96,7 @@ internal sealed class DiskVerification(CancellationToken cancellation)
     private long _keys;
     private ulong _nextBucketId;
     private DiskState _state;
+    private uint _format;
 
     public void Find(string finding)
     {
@@ -111,6 +116,8 @@ internal sealed class DiskVerification(CancellationToken cancellation)
         Keys = _keys,
         AppliedIndex = _state.AppliedIndex,
         AppliedTerm = _state.AppliedTerm,
+        InstalledIndex = _state.InstalledIndex,
+        InstalledTerm = _state.InstalledTerm,
         FileBytes = fileBytes,
     };
 
@@ -157,7 +164,15 @@ internal sealed class DiskVerification(CancellationToken cancellation)
             {
                 CheckValue(cursor.Value, "the empty key", default);
             }
-            else if (!cursor.Key.SequenceEqual(Layout.FormatKey))
+            else if (cursor.Key.SequenceEqual(Layout.EngineKey))
+            {
+                CheckEngineState(cursor.Value);
+            }
+            else if (cursor.Key.SequenceEqual(Layout.FormatKey))
+            {
+                _ = Layout.TryReadFormat(cursor.Value, out _format);
+            }
+            else
             {
                 Find($"sys holds an unknown record {Show(cursor.Key)}");
             }
@@ -168,7 +183,20 @@ internal sealed class DiskVerification(CancellationToken cancellation)
             Find("the state record is absent or damaged");
         }
 
+        if (_state.InstalledIndex != 0 && _format == Layout.FormatVersionPlain)
+        {
+            Find("the state record tells of an installed snapshot, which the format record rules out");
+        }
+
         return stateFound;
+    }
+
+    private void CheckEngineState(ReadOnlySpan<byte> bytes)
+    {
+        if (bytes.Length is 0 or > StoreLimits.EngineStateBytesMax)
+        {
+            Find($"the engine's state is of {bytes.Length} bytes");
+        }
     }
 
     private void WalkKeys(LmdbTransaction transaction, uint keys)

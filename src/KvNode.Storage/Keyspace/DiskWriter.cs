@@ -109,11 +109,26 @@ internal sealed class DiskWriter : IDisposable
         OpenCursors(transaction);
     }
 
-    /// <summary>What the content will stand for once committed. Without a call the state stays as it was.</summary>
-    public void SetState(in DiskState state)
+    /// <summary>What the content will stand for once committed, and the engine's own bytes as of then. Without a call both
+    /// stay as they were.</summary>
+    public void SetState(in DiskState state, ReadOnlySpan<byte> engineState = default)
     {
-        _ = Active();
+        var transaction = Active();
         _state = state;
+        if (engineState.IsEmpty)
+        {
+            var error = transaction.Delete(_databases.System, Layout.EngineKey);
+            Check(error == LmdbNative.MDB_NOTFOUND ? LmdbNative.MDB_SUCCESS : error, "delete of the engine's state");
+        }
+        else
+        {
+            Check(transaction.Put(_databases.System, Layout.EngineKey, engineState), "write of the engine's state");
+        }
+
+        if (!engineState.IsEmpty || state.InstalledIndex != 0)
+        {
+            RaiseFormat(transaction);
+        }
     }
 
     /// <summary>Makes the transaction durable (two syncs), then visible to readers rented from now on.</summary>
@@ -165,6 +180,18 @@ internal sealed class DiskWriter : IDisposable
         {
             Abort();
             throw;
+        }
+    }
+
+    // A program that knows only the plain format would move the data on and leave the rest as it was: it must not open it.
+    private void RaiseFormat(LmdbTransaction transaction)
+    {
+        if (transaction.TryGet(_databases.System, Layout.FormatKey, out var record) &&
+            Layout.TryReadFormat(record, out var version) && version == Layout.FormatVersionPlain)
+        {
+            Span<byte> raised = stackalloc byte[Layout.FormatBytes];
+            Layout.WriteFormat(raised, Layout.FormatVersionCluster);
+            Check(transaction.Put(_databases.System, Layout.FormatKey, raised), "write of the format record");
         }
     }
 

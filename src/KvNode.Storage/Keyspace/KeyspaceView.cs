@@ -107,4 +107,7 @@ public static class StoreLimits
 
     /// <summary>Longest value any node may be configured to accept, in bytes.</summary>
     public const int ValueBytesMax = 512 * 1024 * 1024;
+
+    /// <summary>Most bytes of the engine's own state: a snapshot carries them in its header.</summary>
+    public const int EngineStateBytesMax = 48 * 1024;
 }

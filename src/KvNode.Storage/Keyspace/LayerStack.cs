@@ -25,9 +25,9 @@ internal sealed class LayerStack
         Sequence = sequence;
     }
 
-    public void Close(DiskKeyspace disk)
+    public void Close()
     {
-        disk.ReturnReader(_reader);
+        _layers.Disk.ReturnReader(_reader);
         _layers.Unpin();
         _reader = null!;
         _layers = null!;

@@ -8,7 +8,7 @@ namespace KvNode.Storage;
 /// </summary>
 /// <remarks>
 /// <para>PERSISTED: every number and name here is on users' disks, described byte by byte in the README, and frozen by a
-/// golden test. Change means a new <see cref="FormatVersion"/> and a way to read the old one.</para>
+/// golden test. Change means a new format version and a way to read the old one.</para>
 /// <para>Integers are big-endian everywhere: bucket ids need it to sort, the rest follows.</para>
 /// <para>Key grammar, K being the user's key:</para>
 /// <code>
@@ -25,8 +25,12 @@ namespace KvNode.Storage;
 /// </remarks>
 internal static class Layout
 {
-    /// <summary>PERSISTED in sys "format".</summary>
-    public const uint FormatVersion = 1;
+    /// <summary>PERSISTED in sys "format": a store as it is created.</summary>
+    public const uint FormatVersionPlain = 1;
+
+    /// <summary>PERSISTED in sys "format", from the moment the store holds something of a cluster (engine state, or an
+    /// installed snapshot), which a program that only knows version 1 would leave behind while the data moves on.</summary>
+    public const uint FormatVersionCluster = 2;
 
     /// <summary>LMDB's limit, compiled into it. A physical key of this length is a link to a bucket.</summary>
     public const int LinkBytes = 511;
@@ -60,19 +64,21 @@ internal static class Layout
     public static ReadOnlySpan<byte> FormatKey => "format"u8;
     public static ReadOnlySpan<byte> StateKey => "state"u8;
     public static ReadOnlySpan<byte> EmptyKey => "empty"u8;
+    public static ReadOnlySpan<byte> EngineKey => "engine"u8;
 
     /// <summary>"KVND", then the version.</summary>
     public const int FormatBytes = 8;
 
-    /// <summary>applied index 8, applied term 8, count 8, next bucket id 8, clock ms 8, next item id 8, zero 16.</summary>
+    /// <summary>applied index 8, applied term 8, count 8, next bucket id 8, clock ms 8, next item id 8, installed index 8,
+    /// installed term 8.</summary>
     public const int StateBytes = 64;
 
     public static ReadOnlySpan<byte> FormatMagic => "KVND"u8;
 
-    public static void WriteFormat(Span<byte> target)
+    public static void WriteFormat(Span<byte> target, uint version)
     {
         FormatMagic.CopyTo(target);
-        BinaryPrimitives.WriteUInt32BigEndian(target[4..], FormatVersion);
+        BinaryPrimitives.WriteUInt32BigEndian(target[4..], version);
     }
 
     /// <summary>False when the record is not a format record at all.</summary>
@@ -92,6 +98,8 @@ internal static class Layout
         BinaryPrimitives.WriteUInt64BigEndian(target[24..], nextBucketId);
         BinaryPrimitives.WriteInt64BigEndian(target[32..], state.ClockMs);
         BinaryPrimitives.WriteUInt64BigEndian(target[40..], state.NextItemId);
+        BinaryPrimitives.WriteUInt64BigEndian(target[48..], state.InstalledIndex);
+        BinaryPrimitives.WriteUInt64BigEndian(target[56..], state.InstalledTerm);
     }
 
     /// <summary>False when the record has not the length of a state record.</summary>
@@ -111,6 +119,8 @@ internal static class Layout
             Count = BinaryPrimitives.ReadInt64BigEndian(record[16..]),
             ClockMs = BinaryPrimitives.ReadInt64BigEndian(record[32..]),
             NextItemId = BinaryPrimitives.ReadUInt64BigEndian(record[40..]),
+            InstalledIndex = BinaryPrimitives.ReadUInt64BigEndian(record[48..]),
+            InstalledTerm = BinaryPrimitives.ReadUInt64BigEndian(record[56..]),
         };
         nextBucketId = BinaryPrimitives.ReadUInt64BigEndian(record[24..]);
         return true;
@@ -153,4 +163,10 @@ internal readonly record struct DiskState
 
     /// <summary>Next id of a collection or expiry record; 0 as long as none exists.</summary>
     public ulong NextItemId { get; init; }
+
+    /// <summary>Index of the last snapshot that was installed as a whole; 0 as long as none was.</summary>
+    public ulong InstalledIndex { get; init; }
+
+    /// <summary>Term of that entry.</summary>
+    public ulong InstalledTerm { get; init; }
 }

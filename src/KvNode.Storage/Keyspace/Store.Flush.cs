@@ -10,11 +10,19 @@ public sealed partial class Store
     // Both generations may be a little over; past this the applying thread waits for the flush.
     private const double HardLimitFactor = 1.5;
 
-    private PublishedState _durable;
-    private PublishedState _sealedState;
+    private DurableState _durable;
+
+    // What LMDB will hold after the flush in progress, or holds after the last one.
+    private DurableState _sealedState;
     private bool _sealRequested;
     private bool _stopping;
     private bool _flushThreadEnded;
+
+    // True from before the flush thread seals until what it sealed is on disk, or given up for a swap.
+    private bool _flushing;
+
+    // True while an install takes the place of all layers: nothing may be sealed or flushed.
+    private bool _swapping;
     private string? _flushError;
     private long _flushes;
     private long _flushMicroseconds;
@@ -27,7 +35,7 @@ public sealed partial class Store
     public string? WriteRefusal =>
         Volatile.Read(ref _flushError) is { } error && _layers.Active.Bytes >= _options.WriteBufferBytes / 2 ? error : null;
 
-    private PublishedState Durable
+    private DurableState Durable
     {
         get
         {
@@ -74,7 +82,7 @@ public sealed partial class Store
         var target = ReadPublished().Index;
         lock (_gate)
         {
-            while (_durable.Index < target)
+            while (_durable.State.Index < target)
             {
                 ObjectDisposedException.ThrowIf(_flushThreadEnded, this);
                 _sealRequested = true;
@@ -128,6 +136,7 @@ public sealed partial class Store
             lock (_gate)
             {
                 _flushThreadEnded = true;
+                _flushing = false;
                 Monitor.PulseAll(_gate);
             }
         }
@@ -146,6 +155,17 @@ public sealed partial class Store
                 }
 
                 _sealRequested = false;
+                while (_swapping)
+                {
+                    if (_stopping)
+                    {
+                        return null;
+                    }
+
+                    _ = Monitor.Wait(_gate);
+                }
+
+                _flushing = true;
             }
 
             if (TrySeal() is { } buffer)
@@ -155,6 +175,7 @@ public sealed partial class Store
 
             lock (_gate)
             {
+                _flushing = false;
                 if (_stopping)
                 {
                     return null;
@@ -170,8 +191,15 @@ public sealed partial class Store
     {
         lock (_batchLock)
         {
+            if (_layers.Sealed is { } left)
+            {
+                // Its flush was given up for a swap that then did not take place.
+                return left;
+            }
+
             var active = _layers.Active;
-            if (_published.Index == Durable.Index)
+            var durable = Durable;
+            if (_published.Index == durable.State.Index)
             {
                 return null;
             }
@@ -179,9 +207,8 @@ public sealed partial class Store
             var fresh = new WriteBuffer(clearsBelow: false);
             lock (_gate)
             {
-                Invariant.Check(_layers.Sealed is null, "one flush at a time");
-                _sealedState = _published;
-                _layers = new Layers(fresh, active);
+                _sealedState = durable with { State = _published, EngineState = _publishedEngine.ToArray() };
+                _layers = new Layers(fresh, active, _layers.Disk);
             }
 
             return active;
@@ -190,7 +217,7 @@ public sealed partial class Store
 
     private void FlushUntilDone(WriteBuffer buffer)
     {
-        _options.EnsureLogDurable?.Invoke(_sealedState.Index);
+        _options.EnsureLogDurable?.Invoke(_sealedState.State.Index);
         var began = Stopwatch.GetTimestamp();
         while (!TryFlush(buffer))
         {
@@ -202,6 +229,13 @@ public sealed partial class Store
                 }
 
                 Monitor.PulseAll(_gate);
+                if (_swapping)
+                {
+                    _flushing = false;
+                    _sealRequested = true;
+                    return;
+                }
+
                 Monitor.Wait(_gate, _options.RetryInterval);
             }
         }
@@ -210,6 +244,7 @@ public sealed partial class Store
         {
             _durable = _sealedState;
             _flushError = null;
+            _flushing = false;
             _flushes++;
             _flushMicroseconds += (long)Stopwatch.GetElapsedTime(began).TotalMicroseconds;
             _lastFlushUnixMs = DateTimeOffset.UtcNow.ToUnixTimeMilliseconds();
@@ -220,14 +255,18 @@ public sealed partial class Store
         buffer.Release();
     }
 
+    /// <summary>For tests: called before each attempt to flush; what it throws happens there.</summary>
+    internal Action? FlushFailpoint { get; set; }
+
     // False when the disk is full: nothing changed, it may be tried again.
     private bool TryFlush(WriteBuffer buffer)
     {
         try
         {
+            FlushFailpoint?.Invoke();
             while (!TryWriteToDisk(buffer))
             {
-                _disk.GrowMap();
+                _layers.Disk.GrowMap();
             }
 
             return true;
@@ -259,7 +298,7 @@ public sealed partial class Store
 
     private void WriteToDisk(WriteBuffer buffer)
     {
-        var writer = _disk.BeginWrite();
+        var writer = _layers.Disk.BeginWrite();
         try
         {
             if (buffer.ClearsBelow)
@@ -280,13 +319,18 @@ public sealed partial class Store
                 }
             }
 
-            writer.SetState(new DiskState
-            {
-                AppliedIndex = _sealedState.Index,
-                AppliedTerm = _sealedState.Term,
-                Count = _sealedState.Count,
-                ClockMs = _sealedState.ClockMs,
-            });
+            var state = _sealedState.State;
+            writer.SetState(
+                new DiskState
+                {
+                    AppliedIndex = state.Index,
+                    AppliedTerm = state.Term,
+                    Count = state.Count,
+                    ClockMs = state.ClockMs,
+                    InstalledIndex = _sealedState.InstalledIndex,
+                    InstalledTerm = _sealedState.InstalledTerm,
+                },
+                _sealedState.EngineState);
             writer.Commit();
         }
         catch

@@ -25,7 +25,6 @@ public sealed class StoreReadView : KeyspaceView
 
     public override KeyCursor Scan(KeyRange range) => _layers.Scan(range);
 
-
     internal bool BelongsTo(Store store) => ReferenceEquals(_store, store);
 
     internal void Open(Layers layers, DiskReader reader, in PublishedState state)
@@ -43,7 +42,7 @@ public sealed class StoreReadView : KeyspaceView
         if (_open)
         {
             _open = false;
-            _layers.Close(_store.Disk);
+            _layers.Close();
             _store.ReturnView(this);
         }
     }
@@ -71,7 +70,7 @@ internal sealed class StoreWriteView(Store store) : WriteView
         _count = state.Count;
     }
 
-    public void End() => _layers.Close(store.Disk);
+    public void End() => _layers.Close();
 
     public override bool TryGet(ReadOnlySpan<byte> key, out ReadOnlySpan<byte> value, out ValueTag tag) =>
         StoredValue.Split(_layers.TryGet(key, out var stored), stored, out value, out tag);

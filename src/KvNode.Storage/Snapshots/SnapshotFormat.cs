@@ -14,7 +14,12 @@ public sealed class SnapshotFormatException(string message, Exception? cause = n
 /// <param name="Count">Records that follow.</param>
 /// <param name="Members">Addresses of the cluster's members, in the order given.</param>
 public sealed record SnapshotHeader(
-    ulong Index, ulong Term, long ClockMs, long Count, IReadOnlyList<string> Members);
+    ulong Index, ulong Term, long ClockMs, long Count, IReadOnlyList<string> Members)
+{
+    /// <summary>The consensus engine's own bytes as of that entry, opaque here; empty in a file without them. At most
+    /// <see cref="StoreLimits.EngineStateBytesMax"/>.</summary>
+    public ReadOnlyMemory<byte> EngineState { get; init; }
+}
 
 /// <summary>
 /// The numbers of <c>state.bin</c> before compression. PERSISTED: described byte by byte in this folder's README,
@@ -46,6 +51,9 @@ internal static class SnapshotFormat
     /// <summary>Section: member addresses, each u16 length and UTF-8.</summary>
     private const uint SectionMembers = 1;
 
+    /// <summary>Section: the consensus engine's own bytes, at least one.</summary>
+    private const uint SectionEngineState = 2;
+
     private const int SectionHeadBytes = 8;
     private const int ReservedBytes = 16;
 
@@ -62,7 +70,13 @@ internal static class SnapshotFormat
             throw new ArgumentException("negative count", nameof(header));
         }
 
-        var sections = EncodeMembers(header.Members);
+        if (header.EngineState.Length > StoreLimits.EngineStateBytesMax)
+        {
+            throw new ArgumentException(
+                $"engine state of {header.EngineState.Length} bytes exceeds {StoreLimits.EngineStateBytesMax}", nameof(header));
+        }
+
+        byte[] sections = [.. EncodeMembers(header.Members), .. EncodeEngineState(header.EngineState.Span)];
         var bytes = new byte[HeaderFixedBytes + sections.Length + sizeof(uint)];
         if (bytes.Length > HeaderBytesMax)
         {
@@ -132,17 +146,22 @@ internal static class SnapshotFormat
             throw new SnapshotFormatException("corrupt header: impossible count");
         }
 
+        DecodeSections(body[HeaderFixedBytes..], out var members, out var engineState);
         return new SnapshotHeader(
             BinaryPrimitives.ReadUInt64LittleEndian(body[16..]),
             BinaryPrimitives.ReadUInt64LittleEndian(body[24..]),
             BinaryPrimitives.ReadInt64LittleEndian(body[32..]),
             count,
-            DecodeSections(body[HeaderFixedBytes..]));
+            members ?? [])
+        {
+            EngineState = engineState,
+        };
     }
 
-    private static List<string> DecodeSections(ReadOnlySpan<byte> bytes)
+    private static void DecodeSections(ReadOnlySpan<byte> bytes, out List<string>? members, out byte[]? engineState)
     {
-        List<string>? members = null;
+        members = null;
+        engineState = null;
         while (!bytes.IsEmpty)
         {
             if (bytes.Length < SectionHeadBytes)
@@ -158,18 +177,46 @@ internal static class SnapshotFormat
                 throw new SnapshotFormatException("corrupt header: a section is longer than the header");
             }
 
-            // What is not understood may matter: refused, never skipped.
-            if (kind != SectionMembers || members is not null)
-            {
-                throw new SnapshotFormatException(
-                    $"unknown or repeated header section {kind}: written by a newer program?");
-            }
-
-            members = DecodeMembers(bytes[..(int)length]);
+            var payload = bytes[..(int)length];
             bytes = bytes[(int)length..];
+            switch (kind)
+            {
+                case SectionMembers when members is null:
+                    members = DecodeMembers(payload);
+                    break;
+                case SectionEngineState when engineState is null:
+                    engineState = DecodeEngineState(payload);
+                    break;
+                default:
+                    // What is not understood may matter: refused, never skipped.
+                    throw new SnapshotFormatException(
+                        $"unknown or repeated header section {kind}: written by a newer program?");
+            }
+        }
+    }
+
+    private static byte[] EncodeEngineState(ReadOnlySpan<byte> engineState)
+    {
+        if (engineState.IsEmpty)
+        {
+            return [];
         }
 
-        return members ?? [];
+        var section = new byte[SectionHeadBytes + engineState.Length];
+        WriteSectionHead(section, SectionEngineState);
+        engineState.CopyTo(section.AsSpan(SectionHeadBytes));
+        return section;
+    }
+
+    private static byte[] DecodeEngineState(ReadOnlySpan<byte> bytes) =>
+        bytes.Length is > 0 and <= StoreLimits.EngineStateBytesMax
+            ? bytes.ToArray()
+            : throw new SnapshotFormatException($"corrupt header: engine state of {bytes.Length} bytes");
+
+    private static void WriteSectionHead(Span<byte> section, uint kind)
+    {
+        BinaryPrimitives.WriteUInt32LittleEndian(section, kind);
+        BinaryPrimitives.WriteUInt32LittleEndian(section[4..], (uint)(section.Length - SectionHeadBytes));
     }
 
     private static byte[] EncodeMembers(IReadOnlyList<string> members)
@@ -197,8 +244,7 @@ internal static class SnapshotFormat
         }
 
         var section = bytes.ToArray();
-        BinaryPrimitives.WriteUInt32LittleEndian(section, SectionMembers);
-        BinaryPrimitives.WriteUInt32LittleEndian(section.AsSpan(4), (uint)(section.Length - SectionHeadBytes));
+        WriteSectionHead(section, SectionMembers);
         return section;
     }
 

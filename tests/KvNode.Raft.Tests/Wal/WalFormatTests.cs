@@ -5,6 +5,8 @@ namespace KvNode.Raft.Tests;
 
 public sealed class WalFormatTests
 {
+    private const string LogId = "8877665544332211";
+
     [Fact]
     public void NumbersOnDiskNeverChange()
     {
@@ -12,6 +14,7 @@ public sealed class WalFormatTests
         Assert.Equal(2, (int)RecordKind.HardState);
         Assert.Equal(3, (int)RecordKind.Truncate);
         Assert.Equal(4, (int)RecordKind.SnapshotMarker);
+        Assert.Equal(5, (int)RecordKind.Commit);
         Assert.Equal(1, (int)EntryKind.Normal);
         Assert.Equal(2, (int)EntryKind.Empty);
         Assert.Equal(3, (int)EntryKind.Configuration);
@@ -58,31 +61,83 @@ public sealed class WalFormatTests
             log.Append(
             [
                 WalRecord.Of(new HardState(3, 1)),
-                WalRecord.Entry(new EntryId(3, 1), EntryKind.Normal, "hello"u8.ToArray()),
+                WalRecord.SnapshotMarker(new EntryId(2, 6)),
+                WalRecord.Entry(new EntryId(3, 7), EntryKind.Normal, "hello"u8.ToArray()),
+                WalRecord.Truncate(7),
+                WalRecord.Entry(new EntryId(4, 7), EntryKind.Configuration, "you"u8.ToArray()),
+                WalRecord.Commit(7),
             ]);
         }
 
         var content = disk.Raw(WalFormat.SegmentName(1));
-        Assert.Equal(
-            "4B564E4F4457414C" + "01000000" + "00000000" + "8877665544332211" + "0100000000000000" + "0100000000000000"
-            + "0000000000000000" + "0000000000000000" + "0000000000000000" + "0000000000000000",
-            Convert.ToHexString(content.AsSpan(0, 72)));
-        Assert.Equal(new string('0', 2 * 436), Convert.ToHexString(content.AsSpan(72, 436)));
-        Assert.Equal(
-            "4B564652" + "01000000" + "8877665544332211" + "0100000000000000" + "0100000000000000" + "0000000000000000"
-            + "0000000000000000" + "00000000" + "39000000" + "02000000",
-            Convert.ToHexString(content.AsSpan(512, 60)));
-        Assert.Equal("01000000", Convert.ToHexString(content.AsSpan(512 + 64, 4)));
-        Assert.Equal(
+        AssertHex("4B564E4F4457414C" + "02000000" + "00000000" + LogId + "0100000000000000" + "0100000000000000", content, 0);
+        AssertHex(new string('0', 2 * 468), content, 40);
+        AssertHex("4B564652" + "02000000" + LogId + "0100000000000000" + "0100000000000000", content, 512);
+        AssertHex("0000000000000000" + "0000000000000000" + "00000000" + "9C000000" + "06000000", content, 544);
+        AssertHex("01000000", content, 512 + 64);
+        AssertHex(
+            "02000000" + "00000000" + "0100000000000000" + "0300000000000000"
+            + "04000000" + "00000000" + "0600000000000000" + "0200000000000000"
+            + "01010000" + "05000000" + "0700000000000000" + "0300000000000000" + "68656C6C6F"
+            + "03000000" + "00000000" + "0700000000000000" + "0200000000000000"
+            + "01030000" + "03000000" + "0700000000000000" + "0400000000000000" + "796F75"
+            + "05000000" + "00000000" + "0700000000000000" + "0000000000000000" + "454E4421",
+            content,
+            512 + 72);
+        AssertHex(new string('0', 2 * 284), content, 512 + 72 + 156);
+        AssertHex("ABFDF62E", content, 508);
+        AssertHex("B9A2B194", content, 512 + 60);
+        AssertHex("B4D5E63B", content, 512 + 68);
+    }
+
+    [Fact]
+    public void ASegmentsHeaderRepeatsWhatTheLogWasBeforeIt()
+    {
+        var sector = new byte[512];
+        var before = new LogState(new EntryId(4, 7), new HardState(5, 3), Commit: 6);
+        new SegmentHeader(0x1122_3344_5566_7788, 9, 12, before, 0xAABBCCDD).Encode(sector);
+        AssertHex(
+            "4B564E4F4457414C" + "02000000" + "DDCCBBAA" + LogId + "0900000000000000" + "0C00000000000000"
+            + "0700000000000000" + "0400000000000000" + "0500000000000000" + "0300000000000000" + "0600000000000000",
+            sector,
+            0);
+        AssertHex(new string('0', 2 * 428), sector, 80);
+        Assert.True(SegmentHeader.TryDecode(sector, out var header, out _));
+        Assert.Equal(before, header.Before);
+    }
+
+    /// <summary>A log of version 1, byte by byte as the program before wrote it.</summary>
+    [Fact]
+    public void ALogOfVersionOneIsReadAndContinued()
+    {
+        var content = new byte[WalRig.SmallSegments.SegmentBytes];
+        PutHex("4B564E4F4457414C" + "01000000" + "00000000" + LogId + "0100000000000000" + "0100000000000000", content, 0);
+        PutHex("42F8BEB0", content, 508);
+        PutHex("4B564652" + "01000000" + LogId + "0100000000000000" + "0100000000000000", content, 512);
+        PutHex("39000000" + "02000000" + "E02C1E5E" + "01000000" + "AEFB9603", content, 512 + 52);
+        PutHex(
             "02000000" + "00000000" + "0100000000000000" + "0300000000000000"
             + "01010000" + "05000000" + "0100000000000000" + "0300000000000000" + "68656C6C6F" + "454E4421",
-            Convert.ToHexString(content.AsSpan(512 + 72, 57)));
-        Assert.Equal(new string('0', 2 * 383), Convert.ToHexString(content.AsSpan(512 + 72 + 57, 383)));
-        Assert.Equal(
-            "42F8BEB0" + "E02C1E5E" + "AEFB9603",
-            Convert.ToHexString(content.AsSpan(508, 4))
-            + Convert.ToHexString(content.AsSpan(512 + 60, 4))
-            + Convert.ToHexString(content.AsSpan(512 + 68, 4)));
+            content,
+            512 + 72);
+        var disk = new SimDisk();
+        disk.SetRaw(WalFormat.SegmentName(1), content);
+
+        using (var log = WriteAheadLog.Open(disk, WalRig.SmallSegments, newLogId: 1))
+        {
+            Assert.Equal(new EntryId(3, 1), log.Image.Last);
+            Assert.Equal(new HardState(3, 1), log.Image.HardState);
+            Assert.Equal(0UL, log.Image.Commit);
+            Assert.Equal("hello"u8, log.LoadTail(1)[0].Payload.Span);
+            log.Append([WalRecord.Commit(1), WalRecord.Entry(new EntryId(3, 2), EntryKind.Normal, new byte[7000])]);
+            log.Append([WalRecord.Entry(new EntryId(3, 3), EntryKind.Normal, new byte[7000])]);
+            log.Sync();
+        }
+
+        var image = WalRecovery.Inspect(disk);
+        Assert.Equal(new EntryId(3, 3), image.Last);
+        Assert.Equal(1UL, image.Commit);
+        Assert.Equal(3, image.Used.Count);
     }
 
     [Fact]
@@ -109,12 +164,15 @@ public sealed class WalFormatTests
             var records = new WalRecord[random.Next(1, 20)];
             for (var i = 0; i < records.Length; i++)
             {
-                records[i] = random.Next(4) == 0
-                    ? WalRecord.Of(new HardState((ulong)random.NextInt64(), (ulong)random.NextInt64()))
-                    : WalRecord.Entry(
-                        new EntryId((ulong)random.NextInt64(), (ulong)random.NextInt64()),
-                        (EntryKind)random.Next(1, 4),
-                        WalRig.RandomPayload(random));
+                var id = new EntryId((ulong)random.NextInt64(), (ulong)random.NextInt64());
+                records[i] = random.Next(8) switch
+                {
+                    0 => WalRecord.Of(new HardState(id.Term, id.Index)),
+                    1 => WalRecord.Truncate(id.Index) with { Id = id },
+                    2 => WalRecord.SnapshotMarker(id),
+                    3 => WalRecord.Commit(id.Index),
+                    _ => WalRecord.Entry(id, (EntryKind)random.Next(1, 4), WalRig.RandomPayload(random)),
+                };
             }
 
             var (frame, header) = Encode(records);
@@ -164,6 +222,28 @@ public sealed class WalFormatTests
     }
 
     [Theory]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(4)]
+    [InlineData(5)]
+    public void OnlyAnEntryHasAKindAndAPayload(byte number)
+    {
+        var kind = (RecordKind)number;
+        Assert.True(Decodes(new WalRecord(kind, default, new EntryId(0, 1), default)));
+        Assert.False(Decodes(new WalRecord(kind, EntryKind.Normal, new EntryId(0, 1), default)));
+        Assert.False(Decodes(new WalRecord(kind, default, new EntryId(0, 1), new byte[1])));
+        Assert.Equal(kind != RecordKind.Commit, Decodes(new WalRecord(kind, default, new EntryId(1, 1), default)));
+
+        static bool Decodes(WalRecord record)
+        {
+            var bytes = new byte[WalRecord.HeaderBytes + record.Payload.Length];
+            _ = record.Encode(bytes);
+            ReadOnlyMemory<byte> source = bytes;
+            return WalRecord.TryDecode(ref source, out _);
+        }
+    }
+
+    [Theory]
     [InlineData("0000000000000001.wal", true)]
     [InlineData("0000000000000A01.wal", false)]
     [InlineData("000000000000001.wal", false)]
@@ -172,6 +252,12 @@ public sealed class WalFormatTests
     [InlineData("0000000000000001.spare", false)]
     public void OnlyExactNamesAreSegments(string name, bool expected) =>
         Assert.Equal(expected, WalFormat.TryParseName(name, WalFormat.SegmentSuffix, out _));
+
+    private static void AssertHex(string expected, byte[] content, int offset) =>
+        Assert.Equal(expected, Convert.ToHexString(content.AsSpan(offset, expected.Length / 2)));
+
+    private static void PutHex(string hex, byte[] content, int offset) =>
+        Convert.FromHexString(hex).CopyTo(content, offset);
 
     private static (byte[] Frame, FrameHeader Header) Encode(WalRecord[] records)
     {

@@ -1,4 +1,4 @@
-namespace KvNode.Raft.SingleVoter;
+namespace KvNode.Raft.Snapshots;
 
 /// <summary>Where the engine keeps backups of the state machine. Used from one thread at a time.</summary>
 public interface ISnapshotStore

@@ -185,18 +185,12 @@ public sealed class WalDamageTests
     }
 
     [Theory]
-    [InlineData(3)]
-    [InlineData(4)]
+    [InlineData(0)]
+    [InlineData(6)]
     [InlineData(200)]
     public void AnUnknownRecordKindIsRefusedAndNotSkipped(byte kind)
     {
-        var disk = new SimDisk();
-        using (var log = WriteAheadLog.Open(disk, WalRig.SmallSegments, newLogId: 1))
-        {
-            log.Append([new WalRecord((RecordKind)kind, EntryKind.Normal, new EntryId(1, 1), new byte[5])]);
-            log.Sync();
-        }
-
+        var disk = HandMade([new WalRecord((RecordKind)kind, default, new EntryId(1, 1), default)]);
         Assert.False(TryRead(disk, out _, out var refusal));
         AssertNamesPlace(disk, refusal);
     }
@@ -324,6 +318,23 @@ public sealed class WalDamageTests
                 other.Raw(WalFormat.SegmentName(1)).AsSpan(0, Math.Min(length, 4096)).CopyTo(content.AsSpan(at));
                 break;
         }
+    }
+
+    /// <summary>A segment with one sound frame of records that the log would never write.</summary>
+    private static SimDisk HandMade(WalRecord[] records)
+    {
+        var payload = (int)FrameEncoder.PayloadBytes(records);
+        var layout = FrameLayout.For(payload);
+        var content = new byte[16 * 512];
+        new SegmentHeader(1, 1, 1, default, 0).Encode(content);
+        _ = FrameEncoder.Encode(
+            new FrameHeader(1, 1, 1, 0, 0, 0, payload, records.Length, 0, 1),
+            layout,
+            records,
+            content.AsSpan(512, layout.Bytes));
+        var disk = new SimDisk();
+        disk.SetRaw(WalFormat.SegmentName(1), content);
+        return disk;
     }
 
     /// <summary>Several segments, several frames each, all synced; term and vote changes among them.</summary>

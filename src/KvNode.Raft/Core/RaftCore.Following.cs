@@ -1,0 +1,188 @@
+namespace KvNode.Raft.Core;
+
+/// <summary>What a node does with a leader's messages, and its acks.</summary>
+internal sealed partial class RaftCore
+{
+    /// <summary>Last index of the log known to agree with the leader of this term.</summary>
+    private ulong _accepted;
+
+    /// <summary>That leader, once it sent something.</summary>
+    private ulong _ackTo;
+
+    /// <summary>It has not been told all of <see cref="_accepted"/>.</summary>
+    private bool _isAckOwed;
+
+    /// <summary>What it was told last.</summary>
+    private ulong _acked;
+
+    /// <summary>The newest read round that it sent.</summary>
+    private ulong _heardRound;
+
+    private void StepAppend(in Message message)
+    {
+        var previous = message.Entry;
+        var entries = message.Entries.Span;
+        if (!IsRun(previous, entries, message.Term))
+        {
+            return;
+        }
+
+        Follow(message);
+        if (previous.Index < Commit)
+        {
+            // What is committed agrees with every leader to come: it is as if only the rest had been sent.
+            var known = (int)Math.Min(Commit - previous.Index, (ulong)entries.Length);
+            CheckCommitted(entries[..known]);
+            entries = entries[known..];
+            previous = new EntryId(0, Commit);
+        }
+        else if (!Log.Matches(previous))
+        {
+            Send(new Message
+            {
+                Type = MessageType.AppendResponse,
+                To = message.From,
+                Reject = true,
+                Entry = previous,
+                Hint = Log.LastNotAbove(previous.Index, previous.Term),
+                ReadRound = _heardRound,
+            });
+            return;
+        }
+
+        Take(entries);
+        var lastNew = previous.Index + (ulong)entries.Length;
+        Accept(lastNew);
+        CommitTo(Math.Min(message.Commit, lastNew));
+    }
+
+    /// <summary>Entries that follow on one another, as a leader of this term can have them.</summary>
+    private static bool IsRun(EntryId previous, ReadOnlySpan<LogEntry> entries, ulong term)
+    {
+        foreach (ref readonly var entry in entries)
+        {
+            if (entry.Id.Index != previous.Index + 1 || entry.Id.Term < previous.Term)
+            {
+                return false;
+            }
+
+            previous = entry.Id;
+        }
+
+        return previous.Term <= term;
+    }
+
+    /// <summary>No leader has anything else where this node has committed.</summary>
+    private void CheckCommitted(ReadOnlySpan<LogEntry> entries)
+    {
+        foreach (ref readonly var entry in entries)
+        {
+            Invariant.Check(!Log.TryTerm(entry.Id.Index, out var term) || term == entry.Id.Term);
+        }
+    }
+
+    private void StepHeartbeat(in Message message)
+    {
+        Follow(message);
+        CommitTo(message.Commit);
+        Send(new Message { Type = MessageType.HeartbeatResponse, To = message.From, ReadRound = message.ReadRound });
+    }
+
+    /// <summary>The message is of this term's leader.</summary>
+    private void Follow(in Message message)
+    {
+        Invariant.Check(Role != CoreRole.Leader);
+        Invariant.Check(_ackTo == 0 || _ackTo == message.From);
+        if (Role != CoreRole.Follower)
+        {
+            BecomeFollower(Term, message.From);
+        }
+
+        SetLeader(message.From);
+        _electionElapsed = 0;
+        _ticksSinceLeader = 0;
+        _ackTo = message.From;
+        _heardRound = Math.Max(_heardRound, message.ReadRound);
+    }
+
+    /// <summary>Appends what is not there yet, over what disagrees.</summary>
+    private void Take(ReadOnlySpan<LogEntry> entries)
+    {
+        var known = 0;
+        while (known < entries.Length && Log.Matches(entries[known].Id))
+        {
+            known++;
+        }
+
+        if (known == entries.Length)
+        {
+            return;
+        }
+
+        var first = entries[known].Id.Index;
+        if (first <= Log.Last.Index)
+        {
+            Invariant.Check(first > Commit);
+            Invariant.Check(first > _accepted);
+            TruncateFrom(first);
+        }
+
+        foreach (ref readonly var entry in entries[known..])
+        {
+            Log.Append(entry);
+        }
+    }
+
+    private void Accept(ulong index)
+    {
+        _accepted = Math.Max(_accepted, index);
+        _isAckOwed = true;
+    }
+
+    private void CommitTo(ulong index)
+    {
+        if (index > Commit)
+        {
+            Invariant.Check(index <= Log.Last.Index);
+            Commit = index;
+        }
+    }
+
+    /// <summary>
+    /// One ack for all that was accepted and is durable. It also says that this node will take nothing from older terms any
+    /// more, so the term must be durable, too.
+    /// </summary>
+    private void FlushAck()
+    {
+        if (!_isAckOwed || !IsHardStateDurable)
+        {
+            return;
+        }
+
+        var index = Math.Min(_accepted, Durable);
+        if (index < _accepted && index <= _acked)
+        {
+            return;
+        }
+
+        _isAckOwed = index < _accepted;
+        _acked = index;
+        Send(new Message
+        {
+            Type = MessageType.AppendResponse,
+            To = _ackTo,
+            Entry = new EntryId(0, index),
+            ReadRound = _heardRound,
+        });
+    }
+
+    /// <summary>A new term: nothing is known of its leader's log.</summary>
+    private void ForgetAcks()
+    {
+        _accepted = 0;
+        _ackTo = 0;
+        _isAckOwed = false;
+        _acked = 0;
+        _heardRound = 0;
+    }
+}

@@ -1,0 +1,330 @@
+using System.Runtime.InteropServices;
+using KvNode.Raft.Core;
+
+namespace KvNode.Raft.Engine;
+
+/// <summary>
+/// Takes committed entries through the state machine and answers this node's batches, in order. One dedicated thread, so that
+/// the next entries' way through the log overlaps; or the raft thread itself, when there is nothing to overlap with.
+/// </summary>
+/// <remarks>Whichever thread applies, only one does at a time, and in order.</remarks>
+internal sealed class ApplyStage
+{
+    private readonly IReplicatedStateMachine _machine;
+    private readonly OutstandingBatches _outstanding;
+    private readonly ulong _node;
+    private readonly ulong _incarnation;
+    private readonly Action<ulong> _applied;
+    private readonly object _gate = new();
+    private List<LogEntry> _entries = [];
+    private List<LogEntry> _taken = [];
+    private readonly List<CommittedEntry> _items = [];
+    private readonly List<Answer> _answers = [];
+    private readonly List<ProposalBatch> _reads = [];
+    private EngineState _state;
+    private bool _poked;
+    private bool _busy;
+    private bool _threadWaits;
+    private bool _closed;
+    private bool _failed;
+    private ulong _appliedIndex;
+
+    /// <param name="applied">Told the index that is applied, by the thread that applied it; not for <see cref="TryRunHere"/>.</param>
+    public ApplyStage(
+        IReplicatedStateMachine machine,
+        OutstandingBatches outstanding,
+        EngineState state,
+        ulong appliedIndex,
+        NodeStart start,
+        Action<ulong> applied)
+    {
+        _machine = machine;
+        _outstanding = outstanding;
+        _state = state;
+        _appliedIndex = appliedIndex;
+        _node = start.NodeId;
+        _incarnation = start.Incarnation;
+        _applied = applied;
+    }
+
+    private readonly record struct Answer(ProposalBatch Batch, ProposalOutcome Outcome);
+
+    public ulong AppliedIndex => Volatile.Read(ref _appliedIndex);
+
+    /// <summary>Hands committed entries over; their payloads stay until they are reported applied.</summary>
+    public void Submit(ReadOnlySpan<LogEntry> entries)
+    {
+        lock (_gate)
+        {
+            _entries.AddRange(entries);
+            Wake();
+        }
+    }
+
+    /// <summary>Something among the outstanding batches can be answered that needs no entry.</summary>
+    public void Poke()
+    {
+        lock (_gate)
+        {
+            _poked = true;
+            Wake();
+        }
+    }
+
+    /// <summary>Applies on the caller's thread, and answers what can be answered, if the other one is idle.</summary>
+    /// <returns>False: it is not, hand over.</returns>
+    public bool TryRunHere(ReadOnlySpan<LogEntry> entries)
+    {
+        lock (_gate)
+        {
+            if (_busy || _entries.Count > 0 || _poked || _failed)
+            {
+                return false;
+            }
+
+            _busy = true;
+        }
+
+        _taken.AddRange(entries);
+        Process();
+        lock (_gate)
+        {
+            _busy = false;
+            if (_entries.Count > 0 || _poked || _closed)
+            {
+                Wake();
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>Runs an action that replaces the state, while nothing is applied. Waits for what was handed over before.</summary>
+    public void Replace(ulong index, EngineState state, Action action)
+    {
+        lock (_gate)
+        {
+            while ((_busy || _entries.Count > 0) && !_failed)
+            {
+                _ = Monitor.Wait(_gate);
+            }
+
+            if (_failed)
+            {
+                return;
+            }
+
+            _busy = true;
+        }
+
+        action();
+        _state = state;
+        Volatile.Write(ref _appliedIndex, index);
+        lock (_gate)
+        {
+            _busy = false;
+            _poked = true;
+            Wake();
+            Monitor.PulseAll(_gate);
+        }
+    }
+
+    /// <summary>The thread's work, until <see cref="Close"/> and all is applied, or <see cref="Abandon"/>.</summary>
+    public void Run()
+    {
+        while (TryTake(out var any))
+        {
+            Process();
+            lock (_gate)
+            {
+                _busy = false;
+                Monitor.PulseAll(_gate);
+            }
+
+            if (any)
+            {
+                _applied(AppliedIndex);
+            }
+        }
+    }
+
+    public void Close()
+    {
+        lock (_gate)
+        {
+            _closed = true;
+            Monitor.PulseAll(_gate);
+        }
+    }
+
+    /// <summary>Stops at once, without answering anything more. Any thread.</summary>
+    public void Abandon()
+    {
+        lock (_gate)
+        {
+            _failed = true;
+            Monitor.PulseAll(_gate);
+        }
+    }
+
+    private void Wake()
+    {
+        if (_threadWaits)
+        {
+            _threadWaits = false;
+            Monitor.PulseAll(_gate);
+        }
+    }
+
+    private bool TryTake(out bool any)
+    {
+        lock (_gate)
+        {
+            while ((_busy || (_entries.Count == 0 && !_poked && !_closed)) && !_failed)
+            {
+                _threadWaits = true;
+                _ = Monitor.Wait(_gate);
+            }
+
+            _threadWaits = false;
+            any = _entries.Count > 0;
+            if (_failed || (!any && !_poked && _closed))
+            {
+                return false;
+            }
+
+            (_entries, _taken) = (_taken, _entries);
+            _poked = false;
+            _busy = true;
+            return true;
+        }
+    }
+
+    private void Process()
+    {
+        if (_taken.Count > 0)
+        {
+            foreach (ref readonly var entry in CollectionsMarshal.AsSpan(_taken))
+            {
+                Add(entry);
+            }
+
+            _machine.Apply(CollectionsMarshal.AsSpan(_items), _state.Encode());
+            Volatile.Write(ref _appliedIndex, _taken[^1].Id.Index);
+            _taken.Clear();
+            _items.Clear();
+            AnswerAll();
+        }
+
+        ServeReady();
+    }
+
+    private void Add(in LogEntry entry)
+    {
+        var before = _items.Count;
+        if (entry.Kind == EntryKind.Normal)
+        {
+            var payload = entry.Payload;
+            while (SubBatch.TryRead(ref payload, out var batch))
+            {
+                if (_state.TryExecute(batch, entry.Id.Index))
+                {
+                    _items.Add(new CommittedEntry(entry.Id, EntryKind.Normal, batch.Payload, TakeOwn(batch, entry.Id)));
+                }
+            }
+        }
+        else if (entry.Kind == EntryKind.Configuration
+            && _state.Membership.TryApply(ConfigurationChange.Decode(entry.Payload.Span), out _) is { } membership)
+        {
+            _state.SetMembership(membership);
+        }
+
+        if (_items.Count == before)
+        {
+            _items.Add(new CommittedEntry(entry.Id, EntryKind.Empty, default, Batch: null));
+        }
+    }
+
+    /// <summary>
+    /// The batch that waits for this execution, if it is this node's. Reads proposed before it run right before it: what
+    /// was acknowledged when they came is in earlier entries. Writes before it that are not in the log by now never
+    /// will be executed.
+    /// </summary>
+    private ProposalBatch? TakeOwn(in SubBatch batch, EntryId id)
+    {
+        if (batch.Origin != _node || batch.Incarnation != _incarnation)
+        {
+            return null;
+        }
+
+        while (_outstanding.TryTakeThrough(batch.Sequence, out var item))
+        {
+            if (item.IsRead)
+            {
+                if (item.State == OutstandingBatches.State.Failed)
+                {
+                    _answers.Add(new Answer(item.Batch, item.Outcome));
+                    continue;
+                }
+
+                _items.Add(new CommittedEntry(id, EntryKind.Normal, default, item.Batch));
+                _answers.Add(new Answer(item.Batch, new ProposalOutcome(ProposalStatus.Committed)));
+            }
+            else if (item.Number == batch.Sequence)
+            {
+                _answers.Add(new Answer(item.Batch, new ProposalOutcome(ProposalStatus.Committed)));
+                return item.Batch;
+            }
+            else
+            {
+                _answers.Add(new Answer(item.Batch, item.State == OutstandingBatches.State.Failed
+                    ? item.Outcome
+                    : new ProposalOutcome(ProposalStatus.Superseded)));
+            }
+        }
+
+        return null;
+    }
+
+    private void AnswerAll()
+    {
+        foreach (var (batch, outcome) in _answers)
+        {
+            batch.Complete(outcome);
+        }
+
+        _answers.Clear();
+    }
+
+    private void ServeReady()
+    {
+        var index = AppliedIndex;
+        while (_outstanding.TryTakeReady(index, out var item))
+        {
+            var outcome = item.State == OutstandingBatches.State.Failed
+                ? item.Outcome
+                : new ProposalOutcome(ProposalStatus.Committed);
+            _answers.Add(new Answer(item.Batch, outcome));
+            if (outcome.Status == ProposalStatus.Committed)
+            {
+                _reads.Add(item.Batch);
+            }
+        }
+
+        if (_answers.Count == 0)
+        {
+            return;
+        }
+
+        if (_reads.Count > 0)
+        {
+            _machine.Read(CollectionsMarshal.AsSpan(_reads));
+            _reads.Clear();
+        }
+
+        AnswerAll();
+    }
+}
+
+/// <summary>Which node this is, and which of its lives.</summary>
+internal readonly record struct NodeStart(ulong NodeId, ulong Incarnation);

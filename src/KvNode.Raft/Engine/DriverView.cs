@@ -1,0 +1,56 @@
+using KvNode.Raft.Core;
+
+namespace KvNode.Raft.Engine;
+
+/// <summary>
+/// What the driver says of itself to other threads after each turn. Each value is true by itself, not with the others.
+/// </summary>
+internal sealed class DriverView
+{
+    private int _role;
+    private ulong _term;
+    private ulong _leader;
+    private ulong _commit;
+    private ulong _lastIndex;
+    private ulong _lastTerm;
+    private bool _leadsAlone;
+    private long _leaseEnd = long.MinValue;
+
+    public RaftRole Role => (RaftRole)Volatile.Read(ref _role);
+
+    public ulong Term => Volatile.Read(ref _term);
+
+    /// <summary>Node id; 0 when unknown.</summary>
+    public ulong Leader => Volatile.Read(ref _leader);
+
+    public ulong Commit => Volatile.Read(ref _commit);
+
+    public EntryId LastLog => new(Volatile.Read(ref _lastTerm), Volatile.Read(ref _lastIndex));
+
+    /// <summary>
+    /// This node is the whole cluster and leads it. Whoever sees this may serve a linearizable read from the state as it is
+    /// now or later: at this moment nothing was acknowledged that is not applied here.
+    /// </summary>
+    public bool LeadsAlone => Volatile.Read(ref _leadsAlone);
+
+    /// <summary>Monotonic nanoseconds until which nobody else can lead; long.MinValue: unknown.</summary>
+    public long LeaseEnd => Volatile.Read(ref _leaseEnd);
+
+    /// <summary>Raft thread.</summary>
+    public void Publish(RaftCore core, bool alone)
+    {
+        Volatile.Write(ref _role, (int)(core.Role switch
+        {
+            CoreRole.Leader => RaftRole.Leader,
+            CoreRole.Follower => RaftRole.Follower,
+            _ => RaftRole.Candidate,
+        }));
+        Volatile.Write(ref _term, core.Term);
+        Volatile.Write(ref _leader, core.Leader);
+        Volatile.Write(ref _commit, core.Commit);
+        Volatile.Write(ref _lastTerm, core.Log.Last.Term);
+        Volatile.Write(ref _lastIndex, core.Log.Last.Index);
+        Volatile.Write(ref _leaseEnd, core.LeaseEnd);
+        Volatile.Write(ref _leadsAlone, alone && core.Role == CoreRole.Leader && core.HasCommittedInTerm);
+    }
+}

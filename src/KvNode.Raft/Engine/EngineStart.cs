@@ -1,0 +1,114 @@
+using System.Security.Cryptography;
+using KvNode.Raft.Core;
+using KvNode.Raft.Wal;
+
+namespace KvNode.Raft.Engine;
+
+/// <summary>From what is on disk to a core that can go on: who the node is, the log, the committed part of it applied.</summary>
+internal static class EngineStart
+{
+    /// <summary>Opens the log and makes sure that it continues the machine's state.</summary>
+    /// <exception cref="LogCorruptException">It does not.</exception>
+    public static WriteAheadLog OpenLog(IDisk disk, WalOptions options, IReplicatedStateMachine machine)
+    {
+        var log = WriteAheadLog.Open(disk, options, BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(8)));
+        var durable = machine.Durable;
+        if ((!log.TryTerm(durable.Index, out var term) || term != durable.Term) && durable == machine.InstalledAt)
+        {
+            // The crash came after a received snapshot was installed and before the log was told.
+            log.Append([WalRecord.SnapshotMarker(durable)]);
+            log.Sync();
+        }
+
+        return log;
+    }
+
+    /// <summary>The first entry of a new cluster: this node alone. Also for a log from before there were clusters.</summary>
+    public static void Bootstrap(WriteAheadLog log, ulong node, string address)
+    {
+        var term = Math.Max(log.HardState.Term, log.Last.Term) + 1;
+        var id = new EntryId(term, log.Last.Index + 1);
+        var change = new ConfigurationChange(
+            ChangeTransition.Auto, [new NodeChange(MembershipChangeKind.AddVoter, node, address)]);
+        log.Append([
+            WalRecord.Of(new HardState(term, node)),
+            WalRecord.Entry(id, EntryKind.Configuration, change.Encode()),
+            WalRecord.Commit(id.Index),
+        ]);
+        log.Sync();
+    }
+
+    /// <summary>Applies what is known to be committed, in large pieces.</summary>
+    public static void Replay(WriteAheadLog log, EntryId after, ulong through, ApplyStage apply, CancellationToken cancellation)
+    {
+        var entries = new List<LogEntry>();
+        log.Replay(after, through, span =>
+        {
+            cancellation.ThrowIfCancellationRequested();
+            foreach (ref readonly var entry in span)
+            {
+                entries.Add(new LogEntry(entry.Id, entry.Kind, entry.Payload));
+            }
+
+            Flush();
+        });
+
+        void Flush()
+        {
+            // The payloads are the sink's caller's: nothing of them is kept.
+            if (entries.Count > 0)
+            {
+                Invariant.Check(apply.TryRunHere(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(entries)));
+                entries.Clear();
+            }
+        }
+    }
+
+    /// <summary>The entry at an index that the log has or begins right after.</summary>
+    public static EntryId At(WriteAheadLog log, ulong index)
+    {
+        Invariant.Check(log.TryTerm(index, out var term));
+        return new EntryId(term, index);
+    }
+
+    /// <summary>Whether a configuration waits in the log behind an index: then this node is, or was to be, in a cluster.</summary>
+    public static bool HasConfiguration(WriteAheadLog log, ulong after)
+    {
+        var found = false;
+        log.Replay(At(log, after), ulong.MaxValue, span =>
+        {
+            foreach (ref readonly var entry in span)
+            {
+                found |= entry.Kind == EntryKind.Configuration;
+            }
+        });
+        return found;
+    }
+
+    /// <summary>What the core starts from, once everything committed is applied.</summary>
+    public static InitialState State(WriteAheadLog log, ulong applied, Membership membership)
+    {
+        // The newest entry at least, applied or not: it tells where the log ends.
+        var first = Math.Max(log.FirstIndex, Math.Min(applied + 1, log.Last.Index));
+        var tail = log.LoadTail(first);
+        var older = new List<EntryId>();
+        foreach (var run in log.TermRuns)
+        {
+            if (run.Index < first)
+            {
+                older.Add(run);
+            }
+        }
+
+        return new InitialState
+        {
+            HardState = log.HardState,
+            Commit = Math.Max(log.Commit, applied),
+            Applied = At(log, applied),
+            Membership = membership,
+            BeforeFirst = log.BeforeFirst,
+            OlderTerms = older,
+            Tail = tail,
+        };
+    }
+}

@@ -1,0 +1,339 @@
+using System.Diagnostics;
+using KvNode.Raft.Core;
+using KvNode.Raft.Wal;
+
+namespace KvNode.Raft.Engine;
+
+/// <summary>
+/// Brings what the core wants on disk into the log, in order. One dedicated thread gathers what waits, writes it, syncs once
+/// and reports; while it syncs, the next lot gathers by itself. A node that is its whole cluster writes on the raft thread
+/// instead: there is nobody else to serve meanwhile, and a hop less.
+/// </summary>
+/// <remarks>Appending is done by one of the two at a time, in order.</remarks>
+internal sealed class PersistStage
+{
+    // Room that must be there before writes are taken again after the disk was full.
+    private const int ResumeBytes = 4096;
+
+    private readonly WriteAheadLog _log;
+    private readonly PersistOptions _options;
+    private readonly Action<ulong> _persisted;
+    private readonly object _gate = new();
+    private List<WalRecord> _records = [];
+    private List<WalRecord> _taken = [];
+    private ulong _sequence;
+    private SnapshotJob? _snapshot;
+    private bool _busy;
+    private bool _waiting;
+    private bool _closed;
+    private long _syncDueAt;
+    private long _busySince;
+    private string? _refusal;
+
+    /// <param name="persisted">Told, on the thread that wrote, that everything up to a sequence is durable. Not for what
+    /// <see cref="TryRunHere"/> writes.</param>
+    public PersistStage(WriteAheadLog log, PersistOptions options, Action<ulong> persisted)
+    {
+        _log = log;
+        _options = options;
+        _persisted = persisted;
+    }
+
+    private sealed record SnapshotJob(ulong Sequence, EntryId Position, Action Install);
+
+    /// <summary>Why nothing can be written now; null when it can.</summary>
+    public string? Refusal => Volatile.Read(ref _refusal);
+
+    /// <summary>Since when a write has been under way, as a Stopwatch timestamp; 0: none is.</summary>
+    public long BusySince => Volatile.Read(ref _busySince);
+
+    /// <summary>Hands over a request. Its entries' payloads must stay until it is reported.</summary>
+    /// <param name="install">For a request with a snapshot: makes the state machine take it over, before the log says so.</param>
+    public void Submit(in PersistRequest request, Action? install)
+    {
+        lock (_gate)
+        {
+            Invariant.Check(_snapshot is null || request.Snapshot is null);
+            if (request.Snapshot is { } position)
+            {
+                Invariant.Check(install is not null);
+                _snapshot = new SnapshotJob(request.Sequence, position, install);
+            }
+
+            AddRecords(request, _records);
+            _sequence = request.Sequence;
+            if (_waiting)
+            {
+                _waiting = false;
+                Monitor.Pulse(_gate);
+            }
+        }
+    }
+
+    /// <summary>
+    /// Writes a request on the caller's thread, and syncs, when nothing else is under way.
+    /// </summary>
+    /// <param name="refusal">Set: the disk is full and nothing of it was written.</param>
+    /// <returns>False: something is under way, submit it.</returns>
+    public bool TryRunHere(in PersistRequest request, out string? refusal)
+    {
+        refusal = null;
+        lock (_gate)
+        {
+            if (_busy || _records.Count > 0 || _snapshot is not null || request.Snapshot is not null)
+            {
+                return false;
+            }
+
+            _busy = true;
+        }
+
+        AddRecords(request, _taken);
+        try
+        {
+            _log.Append(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_taken));
+            SyncAsAsked();
+        }
+        catch (DiskFullException e)
+        {
+            refusal = e.Message;
+            RefuseUnlessRoom(e.Message);
+        }
+        finally
+        {
+            _taken.Clear();
+            lock (_gate)
+            {
+                _busy = false;
+                if (_waiting && (_records.Count > 0 || _syncDueAt != 0 || _closed))
+                {
+                    _waiting = false;
+                    Monitor.Pulse(_gate);
+                }
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>After the disk was full: whether there is room again. Called now and then by the raft thread, while nothing
+    /// is under way.</summary>
+    public void TryResume()
+    {
+        lock (_gate)
+        {
+            if (_busy || _records.Count > 0)
+            {
+                return;
+            }
+
+            _busy = true;
+        }
+
+        RefuseUnlessRoom(reason: null);
+        lock (_gate)
+        {
+            _busy = false;
+        }
+    }
+
+    /// <summary>The thread's work, until <see cref="Close"/>; then it has written and synced everything.</summary>
+    public void Run()
+    {
+        while (TryTake(out var sequence, out var snapshot))
+        {
+            if (_taken.Count > 0 || snapshot is not null)
+            {
+                Volatile.Write(ref _busySince, Stopwatch.GetTimestamp());
+                Write(snapshot);
+                Volatile.Write(ref _busySince, 0);
+                _taken.Clear();
+                Release();
+                _persisted(sequence);
+            }
+            else
+            {
+                RunDueSync();
+                Release();
+            }
+        }
+
+        _log.Sync();
+    }
+
+    /// <summary>Lets the thread end when all that was handed over is written.</summary>
+    public void Close()
+    {
+        lock (_gate)
+        {
+            _closed = true;
+            Monitor.PulseAll(_gate);
+        }
+    }
+
+    private static void AddRecords(in PersistRequest request, List<WalRecord> records)
+    {
+        if (request.HardState is { } state)
+        {
+            records.Add(WalRecord.Of(state));
+        }
+
+        if (request.TruncateFrom != 0)
+        {
+            records.Add(WalRecord.Truncate(request.TruncateFrom));
+        }
+
+        if (request.Snapshot is { } position)
+        {
+            records.Add(WalRecord.SnapshotMarker(position));
+        }
+
+        var entries = request.Entries.Span;
+        foreach (ref readonly var entry in entries)
+        {
+            records.Add(WalRecord.Entry(entry.Id, entry.Kind, entry.Payload));
+        }
+
+        // Lazily: a write that happens anyway carries it along.
+        if (request.Commit > 0)
+        {
+            records.Add(WalRecord.Commit(request.Commit));
+        }
+    }
+
+    private bool TryTake(out ulong sequence, out SnapshotJob? snapshot)
+    {
+        lock (_gate)
+        {
+            while (_busy || (_records.Count == 0 && !_closed && !IsSyncDue()))
+            {
+                _waiting = true;
+                _ = Monitor.Wait(_gate, WaitMilliseconds());
+                _waiting = false;
+            }
+
+            sequence = _sequence;
+            snapshot = _snapshot;
+            if (_records.Count == 0 && _closed)
+            {
+                return false;
+            }
+
+            (_records, _taken) = (_taken, _records);
+            _snapshot = null;
+            _busy = true;
+            return true;
+        }
+    }
+
+    private void Release()
+    {
+        lock (_gate)
+        {
+            _busy = false;
+        }
+    }
+
+    private void Write(SnapshotJob? snapshot)
+    {
+        // The state first: a log that restarts at a position which the state does not have could not be started from.
+        snapshot?.Install();
+        var records = System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_taken);
+        while (!records.IsEmpty)
+        {
+            var count = CountForFrame(records);
+            try
+            {
+                _log.Append(records[..count]);
+                records = records[count..];
+            }
+            catch (DiskFullException e)
+            {
+                // What a follower has not on disk it has not acknowledged: it may wait as long as it takes.
+                Volatile.Write(ref _refusal, e.Message);
+                Thread.Sleep(_options.ResumeInterval);
+                continue;
+            }
+
+            Volatile.Write(ref _refusal, null);
+        }
+
+        SyncAsAsked();
+    }
+
+    private int CountForFrame(ReadOnlySpan<WalRecord> records)
+    {
+        var bytes = 0L;
+        var count = 0;
+        while (count < records.Length && (count == 0 || bytes + records[count].EncodedBytes <= _options.FrameBytesMax))
+        {
+            bytes += records[count++].EncodedBytes;
+        }
+
+        return count;
+    }
+
+    private void SyncAsAsked()
+    {
+        if (_options.Durability == Durability.High)
+        {
+            _log.Sync();
+        }
+        else if (_options.Durability == Durability.Medium && Volatile.Read(ref _syncDueAt) == 0)
+        {
+            Volatile.Write(ref _syncDueAt, Stopwatch.GetTimestamp() + (long)(_options.SyncInterval.TotalSeconds * Stopwatch.Frequency));
+        }
+    }
+
+    private void RunDueSync()
+    {
+        if (IsSyncDue())
+        {
+            Volatile.Write(ref _syncDueAt, 0);
+            _log.Sync();
+        }
+    }
+
+    private bool IsSyncDue()
+    {
+        var due = Volatile.Read(ref _syncDueAt);
+        return due != 0 && Stopwatch.GetTimestamp() >= due;
+    }
+
+    private int WaitMilliseconds()
+    {
+        var due = Volatile.Read(ref _syncDueAt);
+        return due == 0
+            ? Timeout.Infinite
+            : (int)Math.Max(1, Math.Ceiling(Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), due).TotalMilliseconds));
+    }
+
+    /// <summary>A large frame may lack room where small ones still find it.</summary>
+    private void RefuseUnlessRoom(string? reason)
+    {
+        try
+        {
+            _log.Reserve(ResumeBytes);
+            Volatile.Write(ref _refusal, null);
+        }
+        catch (DiskFullException e)
+        {
+            Volatile.Write(ref _refusal, reason ?? e.Message);
+        }
+    }
+}
+
+/// <summary>How the log is written.</summary>
+internal sealed record PersistOptions
+{
+    public Durability Durability { get; init; }
+
+    /// <summary>Between syncs when they are not per write.</summary>
+    public TimeSpan SyncInterval { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>Between two tries while the disk is full.</summary>
+    public TimeSpan ResumeInterval { get; init; } = TimeSpan.FromMilliseconds(100);
+
+    /// <summary>Payload of one frame; a single larger record still goes alone.</summary>
+    public long FrameBytesMax { get; init; } = 4 << 20;
+}

@@ -1,0 +1,274 @@
+using System.Diagnostics;
+using KvNode.Raft.Core;
+
+namespace KvNode.Raft.Engine;
+
+// Changes of the cluster, and the care of the log.
+internal sealed partial class RaftDriver
+{
+    private readonly List<PendingChange> _changes = [];
+    private readonly Dictionary<ulong, Promotion> _promotions = [];
+    private ulong _activeSegment;
+    private bool _handingOver;
+
+    private sealed record PendingChange(EntryId Id, TaskCompletionSource<AdminOutcome> Done);
+
+    private sealed class Promotion(ulong target, long since)
+    {
+        /// <summary>Index that ends the round.</summary>
+        public ulong Target { get; set; } = target;
+
+        public long Since { get; set; } = since;
+    }
+
+    /// <summary>Raft thread, through <see cref="Mailbox.Post(Action)"/>. Completes when the change is in force here.</summary>
+    public void Change(ConfigurationChange change, TaskCompletionSource<AdminOutcome> done)
+    {
+        var result = _core.ProposeChange(change, out var id, out var refusal);
+        if (result != ProposeResult.Accepted)
+        {
+            done.SetResult(new AdminOutcome(false, refusal ?? Words(result)));
+            return;
+        }
+
+        _changes.Add(new PendingChange(id, done));
+        Drain();
+    }
+
+    /// <summary>Makes a learner a voter once it has caught up. Raft thread; leader only, forgotten when another leads.</summary>
+    public void PromoteWhenReady(ulong learner)
+    {
+        if (_core.Role == CoreRole.Leader)
+        {
+            _ = _promotions.TryAdd(learner, new Promotion(_core.Log.Last.Index, _now));
+        }
+    }
+
+    /// <summary>Hands leadership to a node, or to the most advanced voter. Raft thread.</summary>
+    public bool TransferTo(ulong? target)
+    {
+        var to = target ?? MostAdvanced();
+        if (to == 0 || to == _core.NodeId)
+        {
+            return false;
+        }
+
+        _core.TransferLeader(to);
+        Drain();
+        return true;
+    }
+
+    private static string Words(ProposeResult result) => result switch
+    {
+        ProposeResult.NotLeader => "this node is not the leader",
+        ProposeResult.Transferring => "leadership is being handed over",
+        ProposeResult.Full => "too many writes are on their way",
+        _ => "not possible now",
+    };
+
+    private void CompleteChanges(ulong applied)
+    {
+        for (var i = _changes.Count - 1; i >= 0; i--)
+        {
+            var (id, done) = _changes[i];
+            if (id.Index <= applied)
+            {
+                _changes.RemoveAt(i);
+                // An entry of another term in its place: another leader came between.
+                var ok = !_core.Log.TryTerm(id.Index, out var term) || term == id.Term;
+                done.SetResult(new AdminOutcome(ok, ok ? "done" : "another leader was elected before the change was agreed"));
+            }
+        }
+    }
+
+    private void FailChanges(string reason)
+    {
+        foreach (var (_, done) in _changes)
+        {
+            done.SetResult(new AdminOutcome(false, reason));
+        }
+
+        _changes.Clear();
+    }
+
+    /// <summary>The voter with the longest log, of those that answer; 0 for none.</summary>
+    private ulong MostAdvanced()
+    {
+        var best = 0UL;
+        var match = 0UL;
+        foreach (var peer in _core.Peers)
+        {
+            if (peer.RecentlyActive && peer.Match >= match && _membership.IsVoter(peer.Id) && peer.Id != _core.NodeId)
+            {
+                (best, match) = (peer.Id, peer.Match);
+            }
+        }
+
+        return best;
+    }
+
+    /// <summary>A leader that cannot write holds everybody up: it steps aside for one that can.</summary>
+    private void WatchDisk()
+    {
+        var since = _persist.BusySince;
+        var stalled = since != 0 && Stopwatch.GetElapsedTime(since) > _options.DiskStall;
+        if (_alone)
+        {
+            if (_persist.Refusal is not null)
+            {
+                _persist.TryResume();
+            }
+
+            if (_persist.Refusal is null && IsLeader && !_core.HasCommittedInTerm && _core.Log.Last.Index == _core.Commit)
+            {
+                // The term's first entry was among what the full disk refused.
+                _ = _core.Propose(EntryKind.Empty, default, out _);
+            }
+
+            return;
+        }
+
+        if (!IsLeader || !(stalled || _persist.Refusal is not null))
+        {
+            _handingOver = false;
+            return;
+        }
+
+        // First the gentle way, at the next look the other one.
+        if (!_handingOver && TransferTo(null))
+        {
+            _handingOver = true;
+        }
+        else if (_core.TransferTarget == 0)
+        {
+            _handingOver = false;
+            _core.Resign();
+            Drain();
+        }
+    }
+
+    /// <summary>
+    /// Rounds of catching up (thesis 4.2.1): a learner that covered what there was at a round's start within an election
+    /// timeout is close enough to vote.
+    /// </summary>
+    private void Promote()
+    {
+        if (_promotions.Count == 0 || !IsLeader)
+        {
+            return;
+        }
+
+        foreach (var peer in _core.Peers)
+        {
+            if (!_promotions.TryGetValue(peer.Id, out var round) || peer.Match < round.Target)
+            {
+                continue;
+            }
+
+            var quick = _now - round.Since < _options.ElectionTimeout.TotalNanoseconds;
+            round.Target = _core.Log.Last.Index;
+            round.Since = _now;
+            if (!quick || !peer.RecentlyActive)
+            {
+                continue;
+            }
+
+            var change = new ConfigurationChange(
+                ChangeTransition.Auto, [new NodeChange(MembershipChangeKind.Promote, peer.Id, AddressOf(peer.Id) ?? "")]);
+            if (_core.ProposeChange(change, out _, out _) == ProposeResult.Accepted)
+            {
+                _ = _promotions.Remove(peer.Id);
+                Drain();
+            }
+
+            return;
+        }
+    }
+
+    /// <summary>Lets go of what nobody needs: memory, and whole segments on disk.</summary>
+    private void TrimLog()
+    {
+        var safe = Math.Min(_core.Applied, _core.Durable);
+        var slowest = SlowestMatch();
+        Evict(_core.Log.BytesInMemory > _options.CacheBytesMax ? safe : Math.Min(safe, slowest));
+        var log = _parts.Log;
+        if (log.ActiveSegment == _activeSegment)
+        {
+            return;
+        }
+
+        _activeSegment = log.ActiveSegment;
+        Retire(slowest);
+    }
+
+    /// <summary>Gives up log that the state machine has made durable and, unless it has grown too large, all members have.</summary>
+    private void Retire(ulong slowest)
+    {
+        var log = _parts.Log;
+        var durable = _parts.Machine.Durable.Index;
+        _ = log.Retire(log.Bytes > _options.LogBytesMax ? durable : Math.Min(durable, slowest));
+        if (log.FirstIndex - 1 > _core.Log.BeforeFirst.Index)
+        {
+            _core.Log.Compact(log.FirstIndex - 1);
+        }
+    }
+
+    /// <summary>Gives up all log that the state machine has made durable. Raft thread.</summary>
+    public int RetireAll()
+    {
+        var log = _parts.Log;
+        var count = log.Retire(_parts.Machine.Durable.Index);
+        if (log.FirstIndex - 1 > _core.Log.BeforeFirst.Index)
+        {
+            Evict(Math.Min(_core.Applied, log.FirstIndex - 1));
+            _core.Log.Compact(log.FirstIndex - 1);
+        }
+
+        return count;
+    }
+
+    private ulong SlowestMatch()
+    {
+        var slowest = ulong.MaxValue;
+        if (IsLeader && !_alone)
+        {
+            foreach (var peer in _core.Peers)
+            {
+                slowest = peer.Id == _core.NodeId ? slowest : Math.Min(slowest, peer.Match);
+            }
+        }
+
+        return slowest;
+    }
+
+    private void Evict(ulong through)
+    {
+        if (through >= _core.Log.FirstInMemory)
+        {
+            _core.Log.Evict(through);
+            _arena.Release(_core.Log.FirstInMemory);
+        }
+    }
+
+    private void OnFetched(ulong peer, IReadOnlyList<LogEntry> entries)
+    {
+        var array = new LogEntry[entries.Count];
+        for (var i = 0; i < array.Length; i++)
+        {
+            array[i] = entries[i];
+        }
+
+        _core.OnFetched(peer, array);
+    }
+
+    private void Publish()
+    {
+        if (!IsLeader && (_changes.Count > 0 || _promotions.Count > 0))
+        {
+            FailChanges("leadership was lost; the change may still take effect");
+            _promotions.Clear();
+        }
+
+        View.Publish(_core, _alone);
+    }
+}

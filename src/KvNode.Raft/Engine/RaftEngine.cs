@@ -1,0 +1,392 @@
+using System.Diagnostics;
+using System.Security.Cryptography;
+using KvNode.Native;
+using KvNode.Raft.Core;
+using KvNode.Raft.Identity;
+using KvNode.Raft.Snapshots;
+using KvNode.Raft.Transport;
+using KvNode.Raft.Wal;
+
+namespace KvNode.Raft.Engine;
+
+/// <summary>
+/// Raft as real threads: one for the core, one for the log, one for the state machine; see the README for the way of a write.
+/// </summary>
+/// <remarks>
+/// A failed sync, a failed write other than "disk full", an exception out of the state machine and a broken invariant are
+/// fatal: the callback is called once, and nothing is completed any more.
+/// </remarks>
+public sealed partial class RaftEngine : IConsensusEngine
+{
+    private readonly RaftOptions _options;
+    private readonly ISnapshotStore _snapshots;
+    private readonly Action<Exception> _fatal;
+    private readonly Func<PeerIdentity, IPeerTransport> _connect;
+    private readonly Mailbox _mailbox = new();
+    private readonly OutstandingBatches _outstanding = new();
+    private readonly TaskCompletionSource _started = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _stopped = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly SemaphoreSlim _admin = new(1);
+    private readonly CancellationTokenSource _ending = new();
+    private IReplicatedStateMachine? _machine;
+    private NodeIdentity? _identity;
+    private WriteAheadLog? _log;
+    private PersistStage? _persist;
+    private ApplyStage? _apply;
+    private RaftDriver? _driver;
+    private RaftCore? _core;
+    private IPeerTransport? _links;
+    private SnapshotTransfers? _transfers;
+    private volatile bool _stopping;
+    private bool _joining;
+    private int _failed;
+    private int _disposed;
+    private long _proposals;
+
+    /// <param name="security">How peers prove that they belong.</param>
+    /// <param name="notice">News of the connections between nodes, for the log. Any thread.</param>
+    /// <param name="fatal">Told why the engine cannot go on; must end the process. Any thread; called once.</param>
+    public RaftEngine(
+        RaftOptions options,
+        ISnapshotStore snapshots,
+        TransportSecurity security,
+        Action<PeerNotice> notice,
+        Action<Exception> fatal)
+        : this(
+            options,
+            snapshots,
+            identity => new PeerTransport(new TransportOptions { Identity = identity, Security = security, Notice = notice }),
+            fatal)
+    {
+    }
+
+    /// <param name="connect">Makes the way to the other members.</param>
+    /// <param name="fatal">Told why the engine cannot go on; must end the process. Any thread; called once.</param>
+    internal RaftEngine(
+        RaftOptions options, ISnapshotStore snapshots, Func<PeerIdentity, IPeerTransport> connect, Action<Exception> fatal)
+    {
+        _options = options;
+        _snapshots = snapshots;
+        _connect = connect;
+        _fatal = fatal;
+    }
+
+    public event Action<LeaderChange>? LeaderChanged;
+
+    /// <summary>What the start cut off the end of the log and why, for people; null if nothing was. Nothing acknowledged
+    /// is lost by it at the durability the log was written with.</summary>
+    public string? TornTail => _log?.Image.TornTail;
+
+    /// <summary>Takes connections of other nodes; there once the engine has recovered.</summary>
+    public IPeerAcceptor? Acceptor => _links as IPeerAcceptor;
+
+    /// <inheritdoc/>
+    public ValueTask StartAsync(IReplicatedStateMachine machine, CancellationToken cancellationToken)
+    {
+        Invariant.Check(_machine is null);
+        _machine = machine;
+        new Thread(() => Run(machine, cancellationToken)) { Name = "raft", IsBackground = true }.Start();
+        return new ValueTask(_started.Task);
+    }
+
+    /// <inheritdoc/>
+    public void Propose(ProposalBatch batch)
+    {
+        _ = Interlocked.Increment(ref _proposals);
+        // After a fatal error nothing is answered: the process is about to end.
+        if (!_mailbox.TryPropose(batch) && Volatile.Read(ref _failed) == 0)
+        {
+            // Not on the caller's stack: it may hold what Complete needs.
+            _ = ThreadPool.UnsafeQueueUserWorkItem(
+                static batch =>
+                {
+                    _ = batch.Seal();
+                    batch.Complete(new ProposalOutcome(ProposalStatus.Dropped, Reason: "the node is shutting down"));
+                },
+                batch,
+                preferLocal: false);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void EnsureLogDurable(ulong index)
+    {
+        try
+        {
+            Volatile.Read(ref _log)?.EnsureDurable(index);
+        }
+        catch (SyncFailedException e)
+        {
+            Fail(e);
+            throw;
+        }
+    }
+
+    /// <summary>Stops answering at once and reports the cause to the owner: the engine, or something beside it (the store),
+    /// cannot go on. Any thread.</summary>
+    public void Fail(Exception e)
+    {
+        _stopping = true;
+        var first = Interlocked.Exchange(ref _failed, 1) == 0;
+        _apply?.Abandon();
+        _mailbox.Close();
+        if (first)
+        {
+            _fatal(e);
+        }
+    }
+
+    /// <summary>Hands leadership over, completes what was proposed, syncs, closes. Later proposals are dropped.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        if (Interlocked.Exchange(ref _disposed, 1) == 1)
+        {
+            return;
+        }
+
+        _mailbox.Close();
+        if (_machine is not null)
+        {
+            await LeaveAsync();
+            _stopping = true;
+            await _ending.CancelAsync();
+            _mailbox.Post(static () => { });
+            await _stopped.Task;
+        }
+
+        await _admin.WaitAsync();
+        _links?.Dispose();
+        _transfers?.Dispose();
+        _log?.Dispose();
+        _admin.Dispose();
+        _ending.Dispose();
+    }
+
+    private void Run(IReplicatedStateMachine machine, CancellationToken cancellationToken)
+    {
+        try
+        {
+            if (TryStart(machine, cancellationToken))
+            {
+                Loop();
+            }
+        }
+        catch (Exception e)
+        {
+            Fail(e);
+        }
+        finally
+        {
+            _stopped.SetResult();
+        }
+    }
+
+    private bool TryStart(IReplicatedStateMachine machine, CancellationToken cancellationToken)
+    {
+        try
+        {
+            Recover(machine, cancellationToken);
+            return true;
+        }
+        catch (Exception e)
+        {
+            _mailbox.Close();
+            _apply?.Abandon();
+            if (e is SyncFailedException)
+            {
+                Fail(e);
+            }
+
+            _started.SetException(e);
+            return false;
+        }
+    }
+
+    private void Recover(IReplicatedStateMachine machine, CancellationToken cancellationToken)
+    {
+        _identity = NodeIdentity.OpenOrCreate(_options.DataDirectory);
+        _joining = _options.Join is not null;
+        var disk = FileDisk.OpenOrCreate(WalFormat.Folder(_options.LogDirectory));
+        var log = EngineStart.OpenLog(disk, new WalOptions { SegmentBytes = _options.SegmentBytes }, machine);
+        Volatile.Write(ref _log, log);
+        var state = EngineState.Decode(machine.EngineState.Span);
+        var start = new NodeStart(_identity.NodeId, _identity.Incarnation);
+        var apply = new ApplyStage(
+            machine, _outstanding, state, machine.Durable.Index, start, index => _mailbox.Post(EventKind.Applied, index));
+        _apply = apply;
+        var before = machine.Durable;
+        EngineStart.Replay(log, before, log.Commit, apply, cancellationToken);
+        if (state.Membership.Voters.Count == 0 && _options.Join is null && !EngineStart.HasConfiguration(log, apply.AppliedIndex))
+        {
+            // What an older program left in the log was decided by this node alone: all of it is committed.
+            EngineStart.Replay(log, EngineStart.At(log, apply.AppliedIndex), ulong.MaxValue, apply, cancellationToken);
+            var last = log.Last;
+            EngineStart.Bootstrap(log, _identity.NodeId, _options.Address);
+            EngineStart.Replay(log, last, ulong.MaxValue, apply, cancellationToken);
+        }
+
+        if (state.Membership.Voters.Count > 0 && _identity.ClusterId == 0 && _options.Join is null)
+        {
+            _identity.SetCluster(NewId());
+        }
+
+        Build(machine, log, apply, start, state);
+    }
+
+    private void Build(
+        IReplicatedStateMachine machine, WriteAheadLog log, ApplyStage apply, NodeStart start, EngineState state)
+    {
+        var tick = TimeSpan.FromMilliseconds(Math.Clamp(_options.ElectionTimeout.TotalMilliseconds / 50, 5, 50));
+        var electionTicks = (int)(_options.ElectionTimeout / tick);
+        _core = new RaftCore(
+            new CoreOptions
+            {
+                NodeId = start.NodeId,
+                ElectionTicks = electionTicks,
+                HeartbeatTicks = Math.Max(1, electionTicks / 10),
+                LeaseNanoseconds = (long)(_options.ElectionTimeout.TotalNanoseconds * 0.8),
+                Seed = NewId(),
+            },
+            EngineStart.State(log, apply.AppliedIndex, state.Membership));
+        _persist = new PersistStage(
+            log,
+            new PersistOptions
+            {
+                Durability = _options.Durability,
+                SyncInterval = _options.SyncInterval,
+                ResumeInterval = _options.ResumeInterval,
+            },
+            sequence => _mailbox.Post(EventKind.Persisted, sequence));
+        var identity = _identity!;
+        _links = _connect(new PeerIdentity(identity.ClusterId, start.NodeId, start.Incarnation, _options.Address));
+        _transfers = new SnapshotTransfers(_options.DataDirectory, machine, _mailbox, apply, _links, Fail);
+        _driver = new RaftDriver(
+            new DriverOptions
+            {
+                Tick = tick,
+                ElectionTimeout = _options.ElectionTimeout,
+                LeaderWait = _options.LeaderWait,
+                Follower = _options.Follower,
+                LogBytesMax = _options.LogBytesMax,
+            },
+            new DriverParts
+            {
+                Start = start,
+                Core = _core,
+                Log = log,
+                Machine = machine,
+                Mailbox = _mailbox,
+                Outstanding = _outstanding,
+                Persist = _persist,
+                Apply = apply,
+                Links = _links,
+                Fetcher = new LogFetcher(log, _mailbox, Fail),
+                Snapshots = _transfers,
+                LeaderChanged = OnLeader,
+            },
+            Now());
+        _transfers.Attach(_driver, _core);
+        _links.Start(new Sink(this));
+    }
+
+    private void Loop()
+    {
+        var wal = StartThread("wal", _persist!.Run);
+        var apply = StartThread("apply", _apply!.Run);
+        var driver = _driver!;
+        if (driver.IsAlone)
+        {
+            _core!.Campaign();
+        }
+        else
+        {
+            _ = _started.TrySetResult();
+        }
+
+        _ = KeepMembershipAsync();
+        while (!_stopping)
+        {
+            driver.Turn(Now());
+            if (!_started.Task.IsCompleted && (_core!.HasCommittedInTerm || _persist.Refusal is not null))
+            {
+                _ = _started.TrySetResult();
+            }
+
+            _mailbox.Wait(driver.WaitMilliseconds(Now()), driver.WantsBatches);
+        }
+
+        if (Volatile.Read(ref _failed) == 0)
+        {
+            _persist.Close();
+            wal.Join();
+            driver.Turn(Now());
+            _apply.Close();
+            apply.Join();
+            DropRest();
+        }
+    }
+
+    private Thread StartThread(string name, Action run)
+    {
+        var thread = new Thread(() =>
+        {
+            try
+            {
+                run();
+            }
+            catch (Exception e)
+            {
+                Fail(e);
+            }
+        })
+        { Name = name, IsBackground = true };
+        thread.Start();
+        return thread;
+    }
+
+    private void DropRest()
+    {
+        var dropped = new ProposalOutcome(ProposalStatus.Dropped, Reason: "the node is shutting down");
+        while (_outstanding.TryTake(out var item))
+        {
+            item.Batch.Complete(item.State switch
+            {
+                OutstandingBatches.State.Failed => item.Outcome,
+                _ when item.MayExist => new ProposalOutcome(ProposalStatus.Unknown),
+                _ => dropped,
+            });
+        }
+
+        while (_mailbox.TryTakeBatch(out var batch))
+        {
+            _ = batch!.Seal();
+            batch.Complete(dropped);
+        }
+    }
+
+    private void OnLeader(ulong term, ulong leader)
+    {
+        if (LeaderChanged is { } changed)
+        {
+            var address = AddressOf(leader);
+            var change = new LeaderChange(term, address, IsSelf: leader == _core!.NodeId);
+            _ = ThreadPool.UnsafeQueueUserWorkItem(_ => changed(change), null);
+        }
+    }
+
+    private string? AddressOf(ulong node) =>
+        _driver is { } driver && driver.Membership.Addresses.TryGetValue(node, out var address) ? address : null;
+
+    private static long Now() => (long)(Stopwatch.GetTimestamp() * (1e9 / Stopwatch.Frequency));
+
+    private static ulong NewId()
+    {
+        ulong id;
+        do
+        {
+            id = BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(8));
+        }
+        while (id == 0);
+        return id;
+    }
+}

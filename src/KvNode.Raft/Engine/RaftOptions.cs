@@ -1,0 +1,39 @@
+namespace KvNode.Raft.Engine;
+
+/// <summary>What an engine needs to know. Sizes are in bytes.</summary>
+public sealed record RaftOptions
+{
+    /// <summary>Directory of the log; the segments are in its sub-directory <c>wal</c>. The host holds its lock.</summary>
+    public required string LogDirectory { get; init; }
+
+    /// <summary>Directory of the identity file. The host holds its lock.</summary>
+    public required string DataDirectory { get; init; }
+
+    /// <summary>Where clients and other nodes reach this one, as HOST:PORT.</summary>
+    public required string Address { get; init; }
+
+    /// <summary>A member of the cluster to join, as HOST:PORT; null: a new directory becomes a new cluster.</summary>
+    public string? Join { get; init; }
+
+    public Durability Durability { get; init; } = Durability.High;
+
+    public FollowerMode Follower { get; init; } = FollowerMode.Forward;
+
+    /// <summary>How long a batch waits for a leader.</summary>
+    public TimeSpan LeaderWait { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>Silence of the leader's after which another is elected; twice as long at most.</summary>
+    public TimeSpan ElectionTimeout { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>Size of a log segment, a multiple of 512.</summary>
+    public long SegmentBytes { get; init; } = 64 << 20;
+
+    /// <summary>Log kept for members that are behind; beyond it they get a snapshot.</summary>
+    public long LogBytesMax { get; init; } = 1 << 30;
+
+    /// <summary>When the log is synced under <see cref="Durability.Medium"/>.</summary>
+    public TimeSpan SyncInterval { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>How often a full disk is tried again.</summary>
+    public TimeSpan ResumeInterval { get; init; } = TimeSpan.FromMilliseconds(250);
+}

@@ -1,0 +1,50 @@
+using System.Buffers;
+
+namespace KvNode.Raft.Transport;
+
+/// <summary>Frames one after the other on a connection that carries no messages: requests and snapshots.</summary>
+internal sealed class FrameExchange(PeerChannel channel, IFrameMemory memory, int payloadBytesMax) : IDisposable
+{
+    private readonly FrameReader _reader = new(memory, payloadBytesMax);
+
+    /// <returns>The next frame; its payload, when it has one, is the caller's to release.</returns>
+    /// <exception cref="PeerProtocolException">The connection ended, or it is not one of these.</exception>
+    public async ValueTask<(FrameHeader Header, FrameBuffer? Payload)> ReceiveAsync(
+        FrameType one, FrameType other, CancellationToken cancellation)
+    {
+        FrameHeader header;
+        FrameBuffer? payload;
+        while (!_reader.TryTake(out header, out payload))
+        {
+            var received = await channel.ReceiveAsync(_reader.Room, cancellation);
+            _reader.Received(received > 0 ? received : throw new IOException("the other end ended the connection"));
+        }
+
+        if (header.Type != one && header.Type != other)
+        {
+            payload?.Release();
+            throw new PeerProtocolException($"a frame of type {(byte)header.Type} where none belongs");
+        }
+
+        return (header, payload);
+    }
+
+    public async ValueTask SendAsync(
+        FrameType type, byte flags, FrameSlots slots, ReadOnlyMemory<byte> payload, CancellationToken cancellation)
+    {
+        var bytes = FrameHeader.Bytes + payload.Length;
+        var frame = ArrayPool<byte>.Shared.Rent(bytes);
+        try
+        {
+            payload.Span.CopyTo(frame.AsSpan(FrameHeader.Bytes));
+            FrameHeader.Seal(frame.AsSpan(0, bytes), type, flags, in slots);
+            await channel.SendAsync(frame.AsMemory(0, bytes), cancellation);
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(frame);
+        }
+    }
+
+    public void Dispose() => _reader.Dispose();
+}

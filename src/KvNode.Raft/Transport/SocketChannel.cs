@@ -1,0 +1,83 @@
+using System.Net;
+using System.Net.Sockets;
+
+namespace KvNode.Raft.Transport;
+
+/// <summary>A plain TCP connection that this node has made.</summary>
+internal sealed class SocketChannel : PeerChannel
+{
+    private readonly Socket _socket;
+
+    public SocketChannel(Socket socket)
+    {
+        _socket = socket;
+        Remote = socket.RemoteEndPoint;
+        socket.Blocking = false;
+    }
+
+    public override EndPoint? Remote { get; }
+
+    public override bool IsCertified => false;
+
+    public override int TrySend(ReadOnlySpan<byte> bytes)
+    {
+        try
+        {
+            var sent = _socket.Send(bytes, SocketFlags.None, out var error);
+            return error switch
+            {
+                SocketError.Success => sent,
+                SocketError.WouldBlock or SocketError.IOPending => 0,
+                _ => throw new IOException(new SocketException((int)error).Message),
+            };
+        }
+        catch (ObjectDisposedException)
+        {
+            throw Closed();
+        }
+    }
+
+    public override async ValueTask SendAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellation)
+    {
+        try
+        {
+            while (!bytes.IsEmpty)
+            {
+                bytes = bytes[await _socket.SendAsync(bytes, SocketFlags.None, cancellation)..];
+            }
+        }
+        catch (SocketException e)
+        {
+            throw new IOException(e.Message, e);
+        }
+        catch (ObjectDisposedException)
+        {
+            throw Closed();
+        }
+    }
+
+    // No async method of its own: it would allocate for each receive that waits.
+    public override ValueTask<int> ReceiveAsync(Memory<byte> buffer, CancellationToken cancellation) =>
+        ReceivePooledAsync(buffer, cancellation);
+
+    public override void Close() => _socket.Dispose();
+
+    [System.Runtime.CompilerServices.AsyncMethodBuilder(typeof(System.Runtime.CompilerServices.PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<int> ReceivePooledAsync(Memory<byte> buffer, CancellationToken cancellation)
+    {
+        try
+        {
+            return await _socket.ReceiveAsync(buffer, SocketFlags.None, cancellation);
+        }
+        catch (SocketException e)
+        {
+            throw new IOException(e.Message, e);
+        }
+        catch (ObjectDisposedException)
+        {
+            throw Closed();
+        }
+    }
+
+    private static IOException Closed() => new("the connection was closed");
+}

@@ -1,0 +1,197 @@
+using System.Net.Security;
+using System.Security.Cryptography.X509Certificates;
+
+namespace KvNode.Raft.Transport;
+
+/// <summary>Who this node is towards its peers.</summary>
+/// <param name="ClusterId">0 while the node belongs to none.</param>
+/// <param name="NodeId">Never 0.</param>
+/// <param name="Incarnation">Larger at each start of the same node: a newer one's connections replace an older one's.</param>
+/// <param name="Address">Where others reach this node, as HOST:PORT.</param>
+public sealed record PeerIdentity(ulong ClusterId, ulong NodeId, ulong Incarnation, string Address);
+
+/// <summary>How a peer proves that it belongs. With neither part only peers on this machine's loopback are dealt with.</summary>
+public sealed record TransportSecurity
+{
+    public static TransportSecurity None { get; } = new();
+
+    /// <summary><c>--cluster-secret</c>; empty for none. At least <see cref="SecretBytesMin"/>: it can be guessed at off line
+    /// by whoever has seen one handshake.</summary>
+    public ReadOnlyMemory<byte> Secret { get; init; }
+
+    public TlsMaterial? Tls { get; init; }
+
+    public const int SecretBytesMin = 16;
+
+    /// <summary>True when peers have no way to prove anything.</summary>
+    public bool LoopbackOnly => Secret.IsEmpty && Tls is null;
+}
+
+/// <summary>This node's certificate and the authorities that sign those of its peers.</summary>
+public sealed class TlsMaterial : IDisposable
+{
+    private readonly X509Certificate2 _certificate;
+    private readonly X509Certificate2Collection _authorities;
+    private readonly SslStreamCertificateContext _context;
+
+    /// <param name="certificate">With its private key. Disposed with this.</param>
+    /// <param name="intermediates">Sent along, between the certificate and the authority.</param>
+    /// <param name="authorities">Trusted; nothing else is.</param>
+    public TlsMaterial(
+        X509Certificate2 certificate, X509Certificate2Collection intermediates, X509Certificate2Collection authorities)
+    {
+        _certificate = certificate;
+        _authorities = authorities;
+        _context = SslStreamCertificateContext.Create(certificate, intermediates, offline: true);
+    }
+
+    /// <summary>Reads PEM files: the certificate (and what it needs on the way up), its key, the authorities.</summary>
+    /// <exception cref="System.Security.Cryptography.CryptographicException">A file is not what it should be, or key and
+    /// certificate do not belong together.</exception>
+    /// <exception cref="IOException">A file cannot be read.</exception>
+    public static TlsMaterial Load(string certificateFile, string keyFile, string authorityFile)
+    {
+        var chain = new X509Certificate2Collection();
+        chain.ImportFromPemFile(certificateFile);
+        var certificate = X509Certificate2.CreateFromPemFile(certificateFile, keyFile);
+        if (chain.Count > 0)
+        {
+            chain.RemoveAt(0);
+        }
+
+        var authorities = new X509Certificate2Collection();
+        authorities.ImportFromPemFile(authorityFile);
+        return authorities.Count > 0
+            ? new TlsMaterial(certificate, chain, authorities)
+            : throw new System.Security.Cryptography.CryptographicException($"'{authorityFile}' holds no certificate");
+    }
+
+    /// <summary>
+    /// For accepted connections. A caller need not show a certificate, for clients may have none; one that is shown must be
+    /// signed by an authority. That a peer has shown one is checked in its handshake.
+    /// </summary>
+    public SslServerAuthenticationOptions ServerOptions() => new()
+    {
+        ServerCertificateContext = _context,
+        ClientCertificateRequired = true,
+        CertificateChainPolicy = Policy(),
+        RemoteCertificateValidationCallback = static (_, certificate, _, errors) =>
+            certificate is null || errors == SslPolicyErrors.None,
+    };
+
+    /// <summary>For connections to a peer: its certificate must be signed by an authority and name the host called.</summary>
+    public SslClientAuthenticationOptions ClientOptions(string host) => new()
+    {
+        TargetHost = host,
+        ClientCertificateContext = _context,
+        CertificateChainPolicy = Policy(),
+    };
+
+    public void Dispose() => _certificate.Dispose();
+
+    private X509ChainPolicy Policy()
+    {
+        var policy = new X509ChainPolicy
+        {
+            TrustMode = X509ChainTrustMode.CustomRootTrust,
+            RevocationMode = X509RevocationMode.NoCheck,
+            DisableCertificateDownloads = true,
+        };
+        policy.CustomTrustStore.AddRange(_authorities);
+        return policy;
+    }
+}
+
+/// <summary>How a node talks to its peers. Times are checked against <see cref="Time"/>.</summary>
+internal sealed record TransportOptions
+{
+    public required PeerIdentity Identity { get; init; }
+
+    public TransportSecurity Security { get; init; } = TransportSecurity.None;
+
+    /// <summary>Where received payloads go.</summary>
+    public IFrameMemory Memory { get; init; } = new PooledFrameMemory();
+
+    /// <summary>The largest payload of a frame: the largest entry and what stands around it.</summary>
+    public int PayloadBytesMax { get; init; } = TransportLimits.PayloadBytesMax;
+
+    /// <summary>
+    /// What may wait for one peer's socket. More than the core has in flight to one peer, so that it is reached only by what
+    /// flow control does not cover. A single larger message still goes when nothing else waits.
+    /// </summary>
+    public long QueuedBytesMax { get; init; } = 24 << 20;
+
+    public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(3);
+
+    /// <summary>For each side of a handshake as a whole.</summary>
+    public TimeSpan HandshakeTimeout { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>Wait before the second attempt to connect; doubled after each, up to <see cref="BackOffMax"/>.</summary>
+    public TimeSpan BackOffMin { get; init; } = TimeSpan.FromMilliseconds(50);
+
+    public TimeSpan BackOffMax { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>A connection on which nothing went out for so long carries a ping.</summary>
+    public TimeSpan PingInterval { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>A connection from which nothing came for so many ping intervals is closed.</summary>
+    public int SilentIntervalsMax { get; init; } = 5;
+
+    /// <summary>Bytes a second of snapshots to one peer; 0 for as fast as it goes.</summary>
+    public long SnapshotBytesPerSecond { get; init; }
+
+    public TimeProvider Time { get; init; } = TimeProvider.System;
+
+    /// <summary>Told what people should know; any thread, must not block.</summary>
+    public Action<PeerNotice> Notice { get; init; } = static _ => { };
+}
+
+/// <summary>Bounds that nobody can turn.</summary>
+internal static class TransportLimits
+{
+    /// <summary>One entry of a gibibyte and what stands around it still fits; arrays end not much higher.</summary>
+    public const int PayloadBytesMax = (1 << 30) + (64 << 20);
+
+    /// <summary>A request, a reply, the meta data of a snapshot.</summary>
+    public const int ControlBytesMax = 1 << 20;
+
+    /// <summary>One piece of a snapshot.</summary>
+    public const int ChunkBytes = 1 << 20;
+
+    /// <summary>The longest address that a peer may give.</summary>
+    public const int AddressBytesMax = 255;
+
+    /// <summary>Accepted connections that have not proven anything yet; more are closed.</summary>
+    public const int HandshakesMax = 64;
+
+    /// <summary>Nodes that are not members and are connected all the same: joining or removed ones. More are refused.</summary>
+    public const int StrangersMax = 64;
+
+    /// <summary>Connections in a row without progress before a snapshot transfer is given up.</summary>
+    public const int SnapshotAttemptsMax = 5;
+}
+
+/// <summary>What a notice is about.</summary>
+public enum PeerNoticeKind
+{
+    /// <summary>Nobody can prove anything here, so only this machine's own nodes are dealt with.</summary>
+    LoopbackOnly,
+
+    /// <summary>A connection that was accepted is closed: it proved nothing, or sent what no peer sends.</summary>
+    Refused,
+
+    /// <summary>A peer that this node called refused the connection, or is not who it should be.</summary>
+    CallRefused,
+
+    /// <summary>A way to a peer was made.</summary>
+    Connected,
+
+    /// <summary>No way to a peer is left.</summary>
+    Disconnected,
+}
+
+/// <param name="Peer">0 when not known.</param>
+/// <param name="Address">The other end's.</param>
+/// <param name="Suppressed">Notices of the same kind that were left out since the last one.</param>
+public readonly record struct PeerNotice(
+    PeerNoticeKind Kind, ulong Peer, string Address, string Detail, long Suppressed);
