@@ -171,6 +171,17 @@ internal sealed class Cluster : IDisposable
             $"the states differ: {string.Join(", ", digests.Select(static pair => $"{pair.Index}: {pair.Digest}"))}");
     }
 
+    /// <summary>Waits until the node follows the leader, or is it.</summary>
+    public void WaitUntilReachable(ClusterNode node)
+    {
+        var clock = Stopwatch.StartNew();
+        while (node.TryInfo() is not { } info || info.Leader != WaitForLeader().Advertised)
+        {
+            Require(clock.Elapsed < Patience, $"node {node.Index} finds no leader");
+            Thread.Sleep(20);
+        }
+    }
+
     public void WaitUntilLevel()
     {
         var clock = Stopwatch.StartNew();
