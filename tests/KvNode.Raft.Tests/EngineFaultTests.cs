@@ -20,7 +20,7 @@ public sealed class EngineFaultTests
     {
         var disk = new SimDisk();
         await using var node = await new EngineHarness(
-            disk, configure: options => options with { ApplyInlineWhenIdle = inline }).StartAsync();
+            disk, configure: options => options with { ApplyInline = inline }).StartAsync();
         await node.CommitAsync(1);
         disk.Fault = static (operation, _) =>
         {
@@ -66,7 +66,7 @@ public sealed class EngineFaultTests
     public async Task AMachineThatThrowsIsFatal(bool inline)
     {
         await using var node = await new EngineHarness(
-            new SimDisk(), configure: options => options with { ApplyInlineWhenIdle = inline }).StartAsync();
+            new SimDisk(), configure: options => options with { ApplyInline = inline }).StartAsync();
         node.Machine.OnApply = static _ => throw new InvalidOperationException("cannot go on");
         var batch = new TestBatch(2);
         node.Engine.Propose(batch);
@@ -89,7 +89,7 @@ public sealed class EngineFaultTests
                 throw new SyncFailedException("fdatasync", "sim", SimDisk.Eio);
             }
         };
-        _ = Assert.Throws<SyncFailedException>(() => node.Engine.EnsureLogDurable(2));
+        _ = Assert.Throws<SyncFailedException>(() => node.Engine.EnsureLogDurable(3));
         _ = Assert.IsType<SyncFailedException>(await node.Fatal.WaitAsync(EngineHarness.Patience));
     }
 
@@ -124,7 +124,7 @@ public sealed class EngineFaultTests
         Assert.True(SpinWait.SpinUntil(() => node.Engine.Status.WriteRefusal is not null, EngineHarness.Patience));
         var status = node.Engine.Status;
         Assert.Equal(RaftRole.Leader, status.Role);
-        Assert.Equal((ulong)kept.Count + 1, status.LastLog.Index);
+        Assert.Equal((ulong)kept.Count + 2, status.LastLog.Index);
 
         disk.Capacity = long.MaxValue;
         Assert.True(SpinWait.SpinUntil(() => node.Engine.Status.WriteRefusal is null, EngineHarness.Patience));
@@ -171,9 +171,9 @@ public sealed class EngineFaultTests
         machine.OnApply = null;
         Assert.True(SpinWait.SpinUntil(() => full.Engine.Status.WriteRefusal is null, EngineHarness.Patience));
         await full.CommitAsync(8);
-        Assert.Equal(2UL, full.Engine.Status.Term);
+        Assert.Equal(3UL, full.Engine.Status.Term);
         Assert.Equal(8UL, FakeMachine.Numbers(full.Machine.Values)[^1]);
-        Assert.Equal(2UL, full.Machine.Ids[^2].Term);
+        Assert.Equal(3UL, full.Machine.Ids[^2].Term);
     }
 
     /// <summary>Power is lost while the engine runs with concurrent proposers: what was acknowledged is there, the
@@ -186,6 +186,7 @@ public sealed class EngineFaultTests
         {
             var random = new Random(seed);
             var disk = new SimDisk();
+            var data = new SimDisk();
             var moment = random.Next(20, 400);
             var acknowledged = new List<TestBatch>();
             var all = new List<TestBatch>();
@@ -193,10 +194,11 @@ public sealed class EngineFaultTests
                 disk,
                 configure: options => options with
                 {
-                    FrameBytesMax = random.Next(1, 4) * 600,
-                    ApplyInlineWhenIdle = random.Next(2) == 0,
+                    EntryBytesSoft = random.Next(1, 4) * 600,
+                    ApplyInline = random.Next(2) == 0,
                 },
-                wal: new WalOptions { SegmentBytes = 32 * 512, Background = random.Next(2) == 0 });
+                wal: new WalOptions { SegmentBytes = 32 * 512, Background = random.Next(2) == 0 },
+                data: data);
             _ = await node.StartAsync();
             disk.Fault = (_, number) =>
             {
@@ -219,13 +221,10 @@ public sealed class EngineFaultTests
                 }
             }
 
-            var durable = node.Machine.Durable;
-            var next = new FakeMachine(durable);
-            await using var again = await new EngineHarness(disk.AfterPowerLoss(random), next).StartAsync();
-            Assert.Equal(2UL, again.Engine.Status.Term);
-
-            // Entry 1 is the term's empty one.
-            var before = (int)Math.Max(durable.Index, 1) - 1;
+            var next = new FakeMachine(node.Machine.Durable) { EngineState = node.Machine.EngineState };
+            var before = node.Machine.CountThrough(node.Machine.Durable.Index);
+            await using var again = await new EngineHarness(disk.AfterPowerLoss(random), next, data: data).StartAsync();
+            Assert.Equal(3UL, again.Engine.Status.Term);
             var recovered = next.Values;
             Assert.InRange(before + recovered.Count, acknowledged.Count, all.Count);
             Assert.Equal(all.Skip(before).Take(recovered.Count).Select(batch => batch.Payload), recovered);
@@ -247,7 +246,7 @@ public sealed class EngineFaultTests
             .StartAsync())
         {
             await medium.CommitAsync(1);
-            Assert.True(SpinWait.SpinUntil(() => medium.Engine.Status.DurableIndex == 2, EngineHarness.Patience));
+            Assert.True(SpinWait.SpinUntil(() => medium.Engine.Status.DurableIndex == 3, EngineHarness.Patience));
         }
 
         var disk = new SimDisk();
@@ -255,8 +254,8 @@ public sealed class EngineFaultTests
             disk, configure: options => options with { Durability = Durability.Low }).StartAsync();
         await low.CommitAsync(1);
         Assert.Equal(1UL, low.Engine.Status.DurableIndex);
-        low.Engine.EnsureLogDurable(2);
-        Assert.Equal(2UL, low.Engine.Status.DurableIndex);
+        low.Engine.EnsureLogDurable(3);
+        Assert.Equal(3UL, low.Engine.Status.DurableIndex);
     }
 
     /// <summary>
@@ -278,7 +277,7 @@ public sealed class EngineFaultTests
             await node.CommitAsync(i);
         }
 
-        Assert.Equal(21UL, node.Engine.Status.DurableIndex);
+        Assert.Equal(22UL, node.Engine.Status.DurableIndex);
     }
 
     private static TestBatch Large(ulong number)

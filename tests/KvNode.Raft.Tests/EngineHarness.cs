@@ -1,5 +1,9 @@
 using System.Buffers.Binary;
-using KvNode.Raft.SingleVoter;
+using KvNode.Raft.Core;
+using KvNode.Raft.Engine;
+using KvNode.Raft.Identity;
+using KvNode.Raft.Snapshots;
+using KvNode.Raft.Transport;
 using KvNode.Raft.Wal;
 using Xunit;
 
@@ -46,6 +50,7 @@ internal sealed class FakeMachine : IReplicatedStateMachine
 {
     private readonly Lock _gate = new();
     private readonly List<(EntryId Id, EntryKind Kind, byte[] Payload)> _applied = [];
+    private byte[] _engineState = [];
     private int _inside;
     private ulong _last;
 
@@ -57,7 +62,7 @@ internal sealed class FakeMachine : IReplicatedStateMachine
 
     public EntryId Durable { get; set; }
 
-    public ReadOnlyMemory<byte> EngineState => default;
+    public ReadOnlyMemory<byte> EngineState { get; set; }
 
     public EntryId InstalledAt => default;
 
@@ -90,6 +95,26 @@ internal sealed class FakeMachine : IReplicatedStateMachine
         }
     }
 
+    public int Count
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _applied.Count(entry => entry.Kind == EntryKind.Normal);
+            }
+        }
+    }
+
+    /// <summary>Normal entries up to an index.</summary>
+    public int CountThrough(ulong index)
+    {
+        lock (_gate)
+        {
+            return _applied.Count(entry => entry.Kind == EntryKind.Normal && entry.Id.Index <= index);
+        }
+    }
+
     public List<EntryId> Ids
     {
         get
@@ -109,7 +134,7 @@ internal sealed class FakeMachine : IReplicatedStateMachine
         Assert.Equal(1, Interlocked.Increment(ref _inside));
         foreach (ref readonly var entry in entries)
         {
-            Assert.Equal(_last + 1, entry.Id.Index);
+            Assert.True(entry.Id.Index == _last + 1 || (entry.Id.Index == _last && entry.Kind == EntryKind.Normal));
             OnApply?.Invoke(entry.Id);
             _last = entry.Id.Index;
             lock (_gate)
@@ -118,7 +143,12 @@ internal sealed class FakeMachine : IReplicatedStateMachine
             }
         }
 
+        _engineState = engineState.ToArray();
         _ = Interlocked.Decrement(ref _inside);
+    }
+
+    public void Read(ReadOnlySpan<ProposalBatch> batches)
+    {
     }
 
     public ISnapshotReader OpenSnapshot() => new EmptySnapshot(Last);
@@ -129,6 +159,7 @@ internal sealed class FakeMachine : IReplicatedStateMachine
     {
         OnCheckpoint?.Invoke();
         Durable = Last;
+        EngineState = _engineState;
     }
 
     private sealed class EmptySnapshot(EntryId position) : ISnapshotReader
@@ -172,25 +203,35 @@ internal sealed class EngineHarness : IAsyncDisposable
     public EngineHarness(
         IDisk disk,
         FakeMachine? machine = null,
-        Func<SingleVoterOptions, SingleVoterOptions>? configure = null,
-        WalOptions? wal = null)
+        Func<RaftOptions, RaftOptions>? configure = null,
+        WalOptions? wal = null,
+        IDisk? data = null)
     {
-        var options = new SingleVoterOptions
+        var options = new RaftOptions
         {
             LogDirectory = "unused",
+            DataDirectory = "unused",
             Address = "127.0.0.1:4920",
             ResumeInterval = TimeSpan.FromMilliseconds(5),
         };
         Machine = machine ?? new FakeMachine();
-        Engine = new SingleVoterEngine(
+        Engine = new RaftEngine(
             configure?.Invoke(options) ?? options,
             Snapshots,
+            static _ => new NoPeers(),
             e => _fatal.TrySetResult(e),
-            disk,
-            wal ?? new WalOptions { SegmentBytes = 64 * 1024 });
+            new EngineDisks(disk, data ?? Started(), wal ?? new WalOptions { SegmentBytes = 64 * 1024 }, static () => 1));
     }
 
-    public SingleVoterEngine Engine { get; }
+    public RaftEngine Engine { get; }
+
+    /// <summary>The identity of a node that has been started before.</summary>
+    private static SimDisk Started()
+    {
+        var disk = new SimDisk();
+        _ = NodeIdentity.OpenOrCreate(disk, static () => 1);
+        return disk;
+    }
 
     public FakeMachine Machine { get; }
 
@@ -214,6 +255,49 @@ internal sealed class EngineHarness : IAsyncDisposable
         Assert.Equal(ProposalStatus.Committed, (await ProposeAsync(new TestBatch(value))).Status);
 
     public ValueTask DisposeAsync() => Engine.DisposeAsync();
+}
+
+/// <summary>Nobody else.</summary>
+internal sealed class NoPeers : IPeerTransport
+{
+    public void Start(IPeerSink sink)
+    {
+    }
+
+    public void SetCluster(ulong clusterId)
+    {
+    }
+
+    public void SetPeers(IReadOnlyDictionary<ulong, string> addressById)
+    {
+    }
+
+    public void Send(in Message message) => Assert.Fail($"a message to {message.To}");
+
+    public bool SendForward(ulong to, ulong origin, ulong incarnation, ulong sequence, ReadOnlySpan<byte> payload) => false;
+
+    public void SendForwardRefused(ulong to, ulong sequence, byte reason, string? text)
+    {
+    }
+
+    public void Flush()
+    {
+    }
+
+    public bool IsConnected(ulong peer) => false;
+
+    public long QueuedBytes(ulong peer) => 0;
+
+    public ValueTask<ControlReply> AskAsync(string address, ControlRequest request, CancellationToken cancellation) =>
+        throw new TransportException("nobody else");
+
+    public ValueTask<SnapshotVerdict> SendSnapshotAsync(
+        ulong peer, SnapshotOffer offer, ISnapshotSource source, CancellationToken cancellation) =>
+        throw new TransportException("nobody else");
+
+    public void Dispose()
+    {
+    }
 }
 
 /// <summary>A directory that is gone when the test is.</summary>

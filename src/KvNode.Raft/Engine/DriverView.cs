@@ -28,7 +28,7 @@ internal sealed class DriverView
     public EntryId LastLog => new(Volatile.Read(ref _lastTerm), Volatile.Read(ref _lastIndex));
 
     /// <summary>
-    /// This node is the whole cluster and leads it. Whoever sees this may serve a linearizable read from the state as it is
+    /// This node is the whole cluster, leads it and has caught up. Whoever sees this may serve a linearizable read from the state as it is
     /// now or later: at this moment nothing was acknowledged that is not applied here.
     /// </summary>
     public bool LeadsAlone => Volatile.Read(ref _leadsAlone);
@@ -37,7 +37,8 @@ internal sealed class DriverView
     public long LeaseEnd => Volatile.Read(ref _leaseEnd);
 
     /// <summary>Raft thread.</summary>
-    public void Publish(RaftCore core, bool alone)
+    /// <param name="isReadable">Leader, and everything acknowledged in earlier terms is applied here.</param>
+    public void Publish(RaftCore core, bool isReadable, bool alone)
     {
         Volatile.Write(ref _role, (int)(core.Role switch
         {
@@ -50,7 +51,7 @@ internal sealed class DriverView
         Volatile.Write(ref _commit, core.Commit);
         Volatile.Write(ref _lastTerm, core.Log.Last.Term);
         Volatile.Write(ref _lastIndex, core.Log.Last.Index);
-        Volatile.Write(ref _leaseEnd, core.LeaseEnd);
-        Volatile.Write(ref _leadsAlone, alone && core.Role == CoreRole.Leader && core.HasCommittedInTerm);
+        Volatile.Write(ref _leaseEnd, isReadable ? core.LeaseEnd : long.MinValue);
+        Volatile.Write(ref _leadsAlone, alone && isReadable);
     }
 }

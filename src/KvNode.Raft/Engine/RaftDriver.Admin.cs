@@ -189,7 +189,7 @@ internal sealed partial class RaftDriver
     private void TrimLog()
     {
         var safe = Math.Min(_core.Applied, _core.Durable);
-        var slowest = SlowestMatch();
+        var slowest = _alone ? ulong.MaxValue : SlowestMatch();
         Evict(_core.Log.BytesInMemory > _options.CacheBytesMax ? safe : Math.Min(safe, slowest));
         var log = _parts.Log;
         if (log.ActiveSegment == _activeSegment)
@@ -230,7 +230,7 @@ internal sealed partial class RaftDriver
     private ulong SlowestMatch()
     {
         var slowest = ulong.MaxValue;
-        if (IsLeader && !_alone)
+        if (IsLeader)
         {
             foreach (var peer in _core.Peers)
             {
@@ -240,6 +240,8 @@ internal sealed partial class RaftDriver
 
         return slowest;
     }
+
+    private bool IsReadable => _readableFrom != 0 && _core.Applied >= _readableFrom;
 
     private void Evict(ulong through)
     {
@@ -269,6 +271,12 @@ internal sealed partial class RaftDriver
             _promotions.Clear();
         }
 
-        View.Publish(_core, _alone);
+        if (_readableFrom == 0 && IsLeader && _core.HasCommittedInTerm)
+        {
+            // What earlier leaders acknowledged is committed up to here at the latest.
+            _readableFrom = _core.Commit;
+        }
+
+        View.Publish(_core, IsReadable, _alone);
     }
 }

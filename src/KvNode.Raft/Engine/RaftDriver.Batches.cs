@@ -12,6 +12,7 @@ internal sealed partial class RaftDriver
     private readonly List<(SubBatch Batch, Transport.FrameBuffer? Buffer)> _forwards = [];
     private readonly List<(ulong First, ulong Index)> _ownEntries = [];
     private long _gatheredBytes;
+    private long _waitingBytes;
     private ulong _sequence;
     private ulong _readContext;
     private bool _retryForwards;
@@ -46,7 +47,7 @@ internal sealed partial class RaftDriver
     {
         if (IsLeader)
         {
-            return _gatheredBytes < _options.EntryBytesSoft && _core.TransferTarget == 0
+            return _waitingBytes < _options.EntryBytesSoft && _core.TransferTarget == 0
                 && _core.Log.Last.Index - _core.Commit < (ulong)_options.EntriesInFlightMax;
         }
 
@@ -109,6 +110,7 @@ internal sealed partial class RaftDriver
         if (!item.IsRead)
         {
             item.Number = ++_sequence;
+            _waitingBytes += payload.Length;
         }
 
         _parts.Outstanding.Add(item);
@@ -135,6 +137,7 @@ internal sealed partial class RaftDriver
         {
             _retryForwards = false;
             _writesWaiting = false;
+            _waitingBytes = 0;
             _parts.Outstanding.Visit(this, static (driver, ref item) => driver.Forward(ref item));
         }
     }
@@ -264,6 +267,7 @@ internal sealed partial class RaftDriver
             return false;
         }
 
+        _waitingBytes = _writesWaiting ? _waitingBytes : 0;
         var last = LastOwn();
         if (last != 0)
         {

@@ -33,6 +33,7 @@ internal sealed partial class RaftDriver
     private ulong _lastLeader;
     private ulong _lastTerm;
     private long _noLeaderSince;
+    private ulong _readableFrom;
 
     public RaftDriver(DriverOptions options, DriverParts parts, long now)
     {
@@ -332,7 +333,7 @@ internal sealed partial class RaftDriver
         CompleteChanges(index);
         if (_alone)
         {
-            Evict(Math.Min(index, _core.Durable));
+            TrimLog();
         }
     }
 
@@ -367,9 +368,13 @@ internal sealed partial class RaftDriver
             _noLeaderSince = _now;
         }
 
+        if (leader != _lastLeader || leader != 0)
+        {
+            _parts.LeaderChanged(_core.Term, leader);
+        }
+
         (_lastLeader, _lastTerm) = (leader, _core.Term);
-        _gathered.Clear();
+        _readableFrom = 0;
         ResendAll();
-        _parts.LeaderChanged(_core.Term, leader);
     }
 }

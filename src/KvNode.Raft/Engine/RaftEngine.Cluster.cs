@@ -47,7 +47,7 @@ public sealed partial class RaftEngine
     /// <inheritdoc/>
     public ValueTask<AdminOutcome> ChangeMembershipAsync(MembershipChange change)
     {
-        var address = Encoding.UTF8.GetBytes(change.Address);
+        var address = Encoding.UTF8.GetBytes(change.Address ?? "");
         var body = new byte[9 + address.Length];
         body[0] = (byte)change.Kind;
         BinaryPrimitives.WriteUInt64LittleEndian(body.AsSpan(1), change.NodeId);

@@ -22,6 +22,7 @@ public sealed partial class RaftEngine : IConsensusEngine
     private readonly ISnapshotStore _snapshots;
     private readonly Action<Exception> _fatal;
     private readonly Func<PeerIdentity, IPeerTransport> _connect;
+    private readonly EngineDisks? _disks;
     private readonly Mailbox _mailbox = new();
     private readonly OutstandingBatches _outstanding = new();
     private readonly TaskCompletionSource _started = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -56,15 +57,21 @@ public sealed partial class RaftEngine : IConsensusEngine
             options,
             snapshots,
             identity => new PeerTransport(new TransportOptions { Identity = identity, Security = security, Notice = notice }),
-            fatal)
+            fatal,
+            disks: null)
     {
     }
 
     /// <param name="connect">Makes the way to the other members.</param>
-    /// <param name="fatal">Told why the engine cannot go on; must end the process. Any thread; called once.</param>
+    /// <param name="disks">Null: the directories of the options.</param>
     internal RaftEngine(
-        RaftOptions options, ISnapshotStore snapshots, Func<PeerIdentity, IPeerTransport> connect, Action<Exception> fatal)
+        RaftOptions options,
+        ISnapshotStore snapshots,
+        Func<PeerIdentity, IPeerTransport> connect,
+        Action<Exception> fatal,
+        EngineDisks? disks)
     {
+        _disks = disks;
         _options = options;
         _snapshots = snapshots;
         _connect = connect;
@@ -204,10 +211,13 @@ public sealed partial class RaftEngine : IConsensusEngine
 
     private void Recover(IReplicatedStateMachine machine, CancellationToken cancellationToken)
     {
-        _identity = NodeIdentity.OpenOrCreate(_options.DataDirectory);
+        _identity = _disks is null
+            ? NodeIdentity.OpenOrCreate(_options.DataDirectory)
+            : NodeIdentity.OpenOrCreate(_disks.Data, _disks.NewNodeId);
         _joining = _options.Join is not null;
-        var disk = FileDisk.OpenOrCreate(WalFormat.Folder(_options.LogDirectory));
-        var log = EngineStart.OpenLog(disk, new WalOptions { SegmentBytes = _options.SegmentBytes }, machine);
+        var disk = _disks?.Log ?? FileDisk.OpenOrCreate(WalFormat.Folder(_options.LogDirectory));
+        var wal = _disks?.Wal ?? new WalOptions { SegmentBytes = _options.SegmentBytes };
+        var log = EngineStart.OpenLog(disk, wal, machine);
         Volatile.Write(ref _log, log);
         var state = EngineState.Decode(machine.EngineState.Span);
         var start = new NodeStart(_identity.NodeId, _identity.Incarnation);
@@ -216,7 +226,15 @@ public sealed partial class RaftEngine : IConsensusEngine
         _apply = apply;
         var before = machine.Durable;
         EngineStart.Replay(log, before, log.Commit, apply, cancellationToken);
-        if (state.Membership.Voters.Count == 0 && _options.Join is null && !EngineStart.HasConfiguration(log, apply.AppliedIndex))
+        var hasCluster = state.Membership.Voters.Count > 0 || EngineStart.HasConfiguration(log, apply.AppliedIndex);
+        if (hasCluster && _identity.Incarnation == 1)
+        {
+            throw new LogCorruptException(
+                $"the log is that of a member of a cluster, but the file '{NodeIdentity.FileName}' that says which one was missing; "
+                + "bring it back, or start with an empty directory");
+        }
+
+        if (!hasCluster && _options.Join is null)
         {
             // What an older program left in the log was decided by this node alone: all of it is committed.
             EngineStart.Replay(log, EngineStart.At(log, apply.AppliedIndex), ulong.MaxValue, apply, cancellationToken);
@@ -245,6 +263,7 @@ public sealed partial class RaftEngine : IConsensusEngine
                 ElectionTicks = electionTicks,
                 HeartbeatTicks = Math.Max(1, electionTicks / 10),
                 LeaseNanoseconds = (long)(_options.ElectionTimeout.TotalNanoseconds * 0.8),
+                UncommittedBytesMax = _options.UncommittedBytesMax,
                 Seed = NewId(),
             },
             EngineStart.State(log, apply.AppliedIndex, state.Membership));
@@ -268,6 +287,8 @@ public sealed partial class RaftEngine : IConsensusEngine
                 LeaderWait = _options.LeaderWait,
                 Follower = _options.Follower,
                 LogBytesMax = _options.LogBytesMax,
+                ApplyInline = _options.ApplyInline,
+                EntryBytesSoft = _options.EntryBytesSoft,
             },
             new DriverParts
             {
@@ -307,7 +328,7 @@ public sealed partial class RaftEngine : IConsensusEngine
         while (!_stopping)
         {
             driver.Turn(Now());
-            if (!_started.Task.IsCompleted && (_core!.HasCommittedInTerm || _persist.Refusal is not null))
+            if (!_started.Task.IsCompleted && (driver.View.LeadsAlone || _persist.Refusal is not null || !driver.IsAlone))
             {
                 _ = _started.TrySetResult();
             }
@@ -390,3 +411,6 @@ public sealed partial class RaftEngine : IConsensusEngine
         return id;
     }
 }
+
+/// <summary>Where an engine keeps its files, when not in directories.</summary>
+internal sealed record EngineDisks(IDisk Log, IDisk Data, WalOptions Wal, Func<ulong> NewNodeId);

@@ -34,6 +34,15 @@ public sealed record RaftOptions
     /// <summary>When the log is synced under <see cref="Durability.Medium"/>.</summary>
     public TimeSpan SyncInterval { get; init; } = TimeSpan.FromSeconds(1);
 
+    /// <summary>Applies on the raft thread when nothing else waits there.</summary>
+    internal bool ApplyInline { get; init; } = true;
+
+    /// <summary>An entry takes batches until it has this much; one larger batch is an entry by itself.</summary>
+    internal int EntryBytesSoft { get; init; } = 1 << 20;
+
+    /// <summary>Batches wait while more than this is in the leader's log and not applied.</summary>
+    internal long UncommittedBytesMax { get; init; } = 64 << 20;
+
     /// <summary>How often a full disk is tried again.</summary>
     public TimeSpan ResumeInterval { get; init; } = TimeSpan.FromMilliseconds(250);
 }

@@ -33,6 +33,11 @@ internal sealed class SnapshotTransfers(
     public void Attach(RaftDriver driver, RaftCore core)
     {
         (_driver, _core) = (driver, core);
+        if (!Directory.Exists(directory))
+        {
+            return;
+        }
+
         foreach (var file in Directory.EnumerateFiles(directory))
         {
             var name = Path.GetFileName(file);
