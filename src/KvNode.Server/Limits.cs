@@ -29,12 +29,13 @@ internal static class Limits
     /// <summary>What a command needs around its largest value: name, longest key, options, lengths.</summary>
     public const int CommandBytesAroundValue = 1 * MiB;
 
-    /// <summary>Connections over the clients' limit that may be open at one time, to be told so and closed.</summary>
-    public const int ConnectionsBesideClients = 16;
+    /// <summary>Connections over the clients' limit that may be open at one time: other nodes', and clients' that are told so
+    /// and closed.</summary>
+    public const int ConnectionsBesideClients = 32;
 
     /// <summary>File descriptors kept for everything that is not a client. A node in use has 150 open, most of them the
-    /// runtime's libraries; the rest is for log segments, a snapshot, and connections on their way to being refused.</summary>
-    public const int FilesBesideClients = 192;
+    /// runtime's libraries; the rest is for log segments, a snapshot, and the connections of <see cref="ConnectionsBesideClients"/>.</summary>
+    public const int FilesBesideClients = 224;
 
     /// <summary>With fewer the program does not start: the runtime could not even load all of it.</summary>
     public const int FilesMin = FilesBesideClients + 8;
@@ -44,6 +45,18 @@ internal static class Limits
 
     /// <summary>Longest message of a log line, in characters; the rest is cut.</summary>
     public const int LogMessageCharsMax = 8 * KiB;
+
+    /// <summary>How long a connection over the clients' limit may take to say that it is another node's, in milliseconds.</summary>
+    public const int PeerHelloMilliseconds = 1_000;
+
+    /// <summary>How long the handshake of TLS may take, in milliseconds.</summary>
+    public const int TlsHandshakeMilliseconds = 10_000;
+
+    /// <summary>Inside TLS: encrypted, and read, at a time.</summary>
+    public const int TlsPieceBytes = 16 * KiB;
+
+    /// <summary>Inside TLS: replies waiting to be encrypted before the session counts its client as behind.</summary>
+    public const int TlsOutputBytesMax = 64 * KiB;
 
     /// <summary>How long a stopping node waits for its last log lines to be taken.</summary>
     public const int LogDrainMillisecondsMax = 1_000;

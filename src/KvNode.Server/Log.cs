@@ -2,7 +2,8 @@ namespace KvNode.Server;
 
 /// <summary>
 /// Every log line of the server. The event ids are part of the interface: people filter by them, so an id is never
-/// reused for another meaning. 10xx the node's life, 20xx storage and log, 30xx clients. Nothing is logged per command.
+/// reused for another meaning. 10xx the node's life, 20xx storage and log, 30xx clients, 40xx other nodes. Nothing is logged per
+/// command.
 /// </summary>
 internal static partial class Log
 {
@@ -48,9 +49,6 @@ internal static partial class Log
     [LoggerMessage(2004, LogLevel.Error, "No snapshot: {Reason}")]
     public static partial void SnapshotFailed(ILogger logger, string reason);
 
-    [LoggerMessage(2500, LogLevel.Information, "{Kind}: {Text}")]
-    public static partial void Peer(ILogger logger, Raft.Transport.PeerNoticeKind kind, string text);
-
     [LoggerMessage(3000, LogLevel.Warning, "{Count} connections refused in the last second: {Clients} clients are connected")]
     public static partial void ConnectionsRefused(ILogger logger, long count, int clients);
 
@@ -59,4 +57,22 @@ internal static partial class Log
 
     [LoggerMessage(3002, LogLevel.Error, "Client {Address} closed by a defect of kvnode, please report it")]
     public static partial void ClientFailed(ILogger logger, Exception cause, string address);
+
+    [LoggerMessage(3003, LogLevel.Debug, "No TLS with {Address}: {Reason}")]
+    public static partial void TlsRefused(ILogger logger, string address, string reason);
+
+    [LoggerMessage(4000, LogLevel.Warning, "No cluster secret and no TLS: only nodes on this machine are dealt with")]
+    public static partial void PeersOnLoopbackOnly(ILogger logger);
+
+    [LoggerMessage(4001, LogLevel.Warning, "Connection from {Address} refused ({Suppressed} more before): {Reason}")]
+    public static partial void PeerRefused(ILogger logger, string address, string reason, long suppressed);
+
+    [LoggerMessage(4002, LogLevel.Warning, "Node {Peer} at {Address} does not let this node in ({Suppressed} more before): {Reason}")]
+    public static partial void PeerCallRefused(ILogger logger, string peer, string address, string reason, long suppressed);
+
+    [LoggerMessage(4003, LogLevel.Information, "Connected with node {Peer} at {Address}")]
+    public static partial void PeerConnected(ILogger logger, string peer, string address);
+
+    [LoggerMessage(4004, LogLevel.Warning, "No connection with node {Peer} at {Address} any more: {Reason}")]
+    public static partial void PeerDisconnected(ILogger logger, string peer, string address, string reason);
 }

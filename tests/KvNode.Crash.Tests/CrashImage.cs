@@ -222,11 +222,18 @@ internal sealed class CrashImage
     {
         public int Directory => Added?.Directory ?? Removed!.Value.Directory;
 
-        /// <summary>Does nothing where an earlier change it needs was lost.</summary>
+        /// <summary>
+        /// A removal does nothing where the name's arrival was lost. A rename whose target directory was synced puts the
+        /// file there, whether or not its old name had ever reached the disk.
+        /// </summary>
         public void ApplyTo(Dictionary<(int Directory, string Name), int> tree)
         {
-            var present = Removed is not { } old || (tree.TryGetValue(old, out var there) && there == Object && tree.Remove(old));
-            if (present && Added is { } place)
+            if (Removed is { } old && tree.TryGetValue(old, out var there) && there == Object)
+            {
+                _ = tree.Remove(old);
+            }
+
+            if (Added is { } place)
             {
                 tree[place] = Object;
             }

@@ -18,31 +18,28 @@ public sealed class FaultTests : IDisposable
     [InlineData("EIO", "high")]
     [InlineData("ENOSPC", "high")]
     [InlineData("EIO", "medium")]
-    public void FailedSyncStopsAnswersAndEndsTheProcessWithItsOwnCode(string error, string durability)
+    public void FailedSyncOfTheLogStopsAnswersAndEndsTheProcessWithItsOwnCode(string error, string durability)
     {
-        Seeds.Run($"{nameof(FailedSyncStopsAnswersAndEndsTheProcessWithItsOwnCode)}({error}, {durability})", random =>
+        Seeds.Run($"{nameof(FailedSyncOfTheLogStopsAnswersAndEndsTheProcessWithItsOwnCode)}({error}, {durability})", random =>
         {
-            var faults = new FaultControl(_directory, Data);
-            var load = new WriteLoad(6, random);
-            using var node = Start(faults, "--durability", durability);
-            load.Start(node.Port);
-            Waiting.ForAnswers(load, 1500, node);
-            faults.Set($"fsync={error}");
-            Assert.Equal(ExitCodes.SyncFailed, node.WaitForExit());
-            load.Join();
-
-            Assert.NotEmpty(faults.Failures);
+            var (load, faults) = FailSync("wal", error, durability, random);
             var failedAt = faults.Failures[0].At;
             if (durability == "high")
             {
                 AssertNothingAnsweredThatWasSentAfter(load, failedAt);
             }
-
-            Assert.Contains("sync", node.ErrorText, StringComparison.Ordinal);
-            Assert.Contains(Data, node.ErrorText, StringComparison.Ordinal);
-            using var again = NodeProcess.Start(Plain());
-            Assert.True(load.Verify(again.Port) >= 1500);
         });
+    }
+
+    /// <summary>What the log answered stays answered: its own syncs still told the truth.</summary>
+    [Theory]
+    [InlineData("kv-flush")]
+    [InlineData("wal-prepare")]
+    public void FailedSyncOfAnyOtherFileEndsTheProcessWithTheSameCode(string thread)
+    {
+        Seeds.Run(
+            $"{nameof(FailedSyncOfAnyOtherFileEndsTheProcessWithTheSameCode)}({thread})",
+            random => _ = FailSync(thread, "EIO", "high", random));
     }
 
     [Fact]
@@ -196,6 +193,25 @@ public sealed class FaultTests : IDisposable
             using var again = NodeProcess.Start(Plain());
             Assert.True(load.Verify(again.Port) >= 4000);
         });
+    }
+
+    /// <summary>Fails one thread's syncs under load until the node ends, then checks that nothing answered is lost.</summary>
+    private (WriteLoad Load, FaultControl Faults) FailSync(string thread, string error, string durability, Random random)
+    {
+        var faults = new FaultControl(_directory, Data, thread);
+        var load = new WriteLoad(6, random);
+        using var node = Start(faults, "--durability", durability);
+        load.Start(node.Port);
+        Waiting.ForAnswers(load, 1500, node);
+        faults.Set($"fsync={error}");
+        Assert.Equal(ExitCodes.SyncFailed, node.WaitForExit());
+        load.Join();
+        Assert.NotEmpty(faults.Failures);
+        Assert.Contains("sync", node.ErrorText, StringComparison.Ordinal);
+        Assert.Contains(Data, node.ErrorText, StringComparison.Ordinal);
+        using var again = NodeProcess.Start(Plain());
+        Assert.True(load.Verify(again.Port) >= 1500);
+        return (load, faults);
     }
 
     private static void AssertNothingAnsweredThatWasSentAfter(WriteLoad load, long failedAt)

@@ -34,6 +34,30 @@ public sealed class PowerLossTests : IDisposable
     [Fact]
     public void EveryAnsweredWriteSurvivesPowerLoss() => LosePower("high", images: 32, everyAnswer: true);
 
+    /// <summary>Nothing has been answered yet, and nobody wants to be told that the store is damaged.</summary>
+    [Fact]
+    public void PowerLossDuringTheFirstStartLeavesADirectoryToStartIn()
+    {
+        Seeds.Run(nameof(PowerLossDuringTheFirstStartLeavesADirectoryToStartIn), random =>
+        {
+            _ = RunUnderJournal("high", random, answers: 0, clean: false);
+            var journal = PowerLossJournal.Read(JournalPath);
+            var image = new CrashImage(journal);
+            // The store's files are made within the first records: each moment twice, then some of the later ones.
+            int[] cuts =
+            [
+                .. Enumerable.Range(1, 18), .. Enumerable.Range(5, 14),
+                .. Enumerable.Range(0, 8).Select(_ => random.Next(18, journal.Records.Count)),
+            ];
+            foreach (var (i, cut) in cuts.Index())
+            {
+                var place = _directory.Sub($"first{i}");
+                image.Build(place, cut, LossMode.Sectors, new Random(random.Next()));
+                OrKeep(place, $"cut {cut} of {journal.Records.Count}", () => CheckStarts(place));
+            }
+        });
+    }
+
     [Theory]
     [InlineData("medium")]
     [InlineData("low")]
@@ -80,21 +104,26 @@ public sealed class PowerLossTests : IDisposable
                 var place = _directory.Sub($"image{i}");
                 image.Build(place, cut, mode, new Random(random.Next()));
                 var answers = everyAnswer ? image.AnswersAt(cut, Writers) : new int[Writers];
-                try
-                {
-                    CheckImage(place, durability, load, answers);
-                }
-                catch (Exception failure)
-                {
-                    var kept = $"{Path.TrimEndingDirectorySeparator(_directory.Path)}-image{i}";
-                    Directory.Move(place, kept);
-                    throw new HistoryViolationException(
-                        $"image {i}, cut {cut} of {journal.Records.Count}, {mode}, kept in {kept}: {failure.Message}");
-                }
-
-                Directory.Delete(place, recursive: true);
+                OrKeep(place, $"cut {cut} of {journal.Records.Count}, {mode}", () => CheckImage(place, durability, load, answers));
             }
         });
+    }
+
+    /// <summary>Removes the image after its check; keeps it when the check fails, and says where.</summary>
+    private void OrKeep(string place, string what, Action check)
+    {
+        try
+        {
+            check();
+        }
+        catch (Exception failure)
+        {
+            var kept = $"{Path.TrimEndingDirectorySeparator(_directory.Path)}-{Path.GetFileName(place)}";
+            Directory.Move(place, kept);
+            throw new HistoryViolationException($"{what}, kept in {kept}: {failure.Message}");
+        }
+
+        Directory.Delete(place, recursive: true);
     }
 
     /// <summary>Runs a node with flushes, segment changes, snapshots and log shrinking, then ends it.</summary>
@@ -137,6 +166,14 @@ public sealed class PowerLossTests : IDisposable
         }
 
         return load;
+    }
+
+    private static void CheckStarts(string place)
+    {
+        using var node = NodeProcess.Start(Options(place, "high"));
+        using var client = node.Connect();
+        Assert.Equal("+OK", client.Text("SET", "first", "one"));
+        Assert.Equal(ExitCodes.Success, node.Terminate());
     }
 
     private static void CheckImage(string place, string durability, WriteLoad load, int[] answers)

@@ -198,6 +198,8 @@ internal sealed class EngineHarness : IAsyncDisposable
 {
     public static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
 
+    private static int s_lives;
+
     private readonly TaskCompletionSource<Exception> _fatal = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     public EngineHarness(
@@ -229,7 +231,11 @@ internal sealed class EngineHarness : IAsyncDisposable
     private static SimDisk Started()
     {
         var disk = new SimDisk();
-        _ = NodeIdentity.OpenOrCreate(disk, static () => 1);
+        for (var life = Interlocked.Increment(ref s_lives); life > 0; life--)
+        {
+            _ = NodeIdentity.OpenOrCreate(disk, static () => 1);
+        }
+
         return disk;
     }
 

@@ -289,6 +289,13 @@ internal sealed class SimDisk : IDisk
         {
             if (Unsynced.Count > 0 || Durable.Length != Content.Length)
             {
+                if (Durable.Length < Content.Length)
+                {
+                    var longer = Durable;
+                    Array.Resize(ref longer, Content.Length);
+                    Durable = longer;
+                }
+
                 foreach (var sector in Unsynced.Keys)
                 {
                     Put(SectorOf(Content, sector), sector);

@@ -48,6 +48,38 @@ public sealed class CommandLineTests
         Assert.Equal("d", options.LogDirectory);
     }
 
+    [Theory]
+    [InlineData("--cluster-secret short", "--cluster-secret needs at least 16 bytes")]
+    [InlineData("--cluster-secret 0123456789abcdef --cluster-secret-file f", "only one of them")]
+    [InlineData("--tls-cert c", "need each other")]
+    [InlineData("--tls-cert c --tls-key k", "need each other")]
+    [InlineData("--tls-ca a", "need each other")]
+    public void SecuritySettingsThatCannotBeMeantAreRefused(string arguments, string reason) =>
+        Assert.Contains(reason, Refusal(arguments), StringComparison.Ordinal);
+
+    [Fact]
+    public void SecuritySettingsComeFromFlagsAndVariables()
+    {
+        Assert.Equal(SecurityOptions.None, Options("").Security);
+        Assert.True(Options("").Security.Load().LoopbackOnly);
+        var options = Options("--tls-cert c --tls-key k --tls-ca a", ("KVNODE_CLUSTER_SECRET", "0123456789abcdef")).Security;
+        Assert.Equal(("0123456789abcdef", "c", "k", "a"), (options.Secret, options.CertificateFile, options.KeyFile, options.AuthorityFile));
+        _ = Assert.Throws<FileNotFoundException>(options.Load);
+    }
+
+    [Fact]
+    public void SecretFileEndsWithOrWithoutALineEnd()
+    {
+        using var directory = new KvNode.Testing.TempDirectory("secret");
+        var file = directory.Sub("secret");
+        File.WriteAllText(file, "0123456789abcdef\r\n");
+        var security = new SecurityOptions { SecretFile = file };
+        Assert.Null(security.Problem());
+        Assert.Equal("0123456789abcdef"u8, security.Load().Secret.Span);
+        File.WriteAllText(file, "0123456789abcde\n");
+        Assert.Contains("at least 16 bytes", Assert.Throws<SecurityFileException>(security.Load).Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void LogDirectoryOfItsOwnIsKept() => Assert.Equal("logs", Options("--data d --log-dir logs").LogDirectory);
 

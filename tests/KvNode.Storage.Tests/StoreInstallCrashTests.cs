@@ -1,3 +1,4 @@
+using KvNode.Storage.Snapshots;
 using Xunit;
 using static KvNode.Storage.Tests.NamedState;
 
@@ -96,7 +97,7 @@ public sealed class StoreInstallCrashTests : IDisposable
                     throw new IOException("no more");
                 }
             };
-            using (var install = store.BeginInstall(Manifest(9)))
+            using (var install = StoreInstall.Begin(store, Manifest(9)))
             {
                 Feed(install, File(9));
                 install.Complete();
@@ -121,7 +122,7 @@ public sealed class StoreInstallCrashTests : IDisposable
         {
             if (n % 6 == 0)
             {
-                using var install = store.BeginInstall(Manifest(n));
+                using var install = StoreInstall.Begin(store, Manifest(n));
                 install.CommitFailpoint = () => CheckImage(number++, expected: [n - 1, n - 2, n - 3]);
                 Feed(install, File(n));
                 install.Commit();
@@ -143,6 +144,28 @@ public sealed class StoreInstallCrashTests : IDisposable
         }
     }
 
+    [Fact]
+    public async Task WhatIsPublishedDuringAFlushIsNotInIt()
+    {
+        using var store = Open(Data);
+        using var begun = new ManualResetEventSlim();
+        using var goOn = new ManualResetEventSlim();
+        store.FlushFailpoint = () =>
+        {
+            begun.Set();
+            goOn.Wait();
+        };
+        Apply(store, 1);
+        var checkpoint = Task.Run(store.Checkpoint, TestContext.Current.CancellationToken);
+        begun.Wait(TestContext.Current.CancellationToken);
+        Apply(store, 2);
+        goOn.Set();
+        await checkpoint;
+        CheckImage(0, expected: [1]);
+        store.Checkpoint();
+        CheckImage(1, expected: [2]);
+    }
+
     private void CheckImage(int number, ulong[] expected)
     {
         var image = Path.Combine(_directory.Path, $"image{number}");
@@ -160,7 +183,7 @@ public sealed class StoreInstallCrashTests : IDisposable
         store.Checkpoint();
         Apply(store, 3);
         store.InstallFailpoint = step => Take(step.ToString());
-        using var install = store.BeginInstall(Manifest(9));
+        using var install = StoreInstall.Begin(store, Manifest(9));
         install.CommitFailpoint = () => Take("building");
         Feed(install, File(9));
         install.Commit();

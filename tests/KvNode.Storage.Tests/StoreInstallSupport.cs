@@ -53,7 +53,7 @@ internal static class NamedState
 
     public static void Install(Store store, ulong n, int pieceBytes = 1000)
     {
-        using var install = store.BeginInstall(Manifest(n));
+        using var install = StoreInstall.Begin(store, Manifest(n));
         Feed(install, File(n), pieceBytes);
         install.Commit();
     }

@@ -1,5 +1,3 @@
-using System.Globalization;
-using System.Text;
 using KvNode.Storage.Lmdb;
 using KvNode.Storage.Snapshots;
 using KvNode.Testing;
@@ -135,7 +133,7 @@ public sealed class StoreInstallTests : IDisposable
     {
         using var store = Open(Data);
         Apply(store, 1);
-        using (var install = store.BeginInstall(Manifest(5)))
+        using (var install = StoreInstall.Begin(store, Manifest(5)))
         {
             var file = File(5);
             Feed(install, file.AsSpan(0, file.Length / 2));
@@ -159,8 +157,8 @@ public sealed class StoreInstallTests : IDisposable
     public void OneInstallAtATimeAndNotAfterItsEnd()
     {
         var store = Open(Data);
-        var install = store.BeginInstall(Manifest(5));
-        Assert.Throws<InvalidOperationException>(() => store.BeginInstall(Manifest(6)));
+        var install = StoreInstall.Begin(store, Manifest(5));
+        Assert.Throws<InvalidOperationException>(() => StoreInstall.Begin(store, Manifest(6)));
         Assert.Throws<InvalidOperationException>(store.Dispose);
         Feed(install, File(5));
         install.Complete();
@@ -182,7 +180,7 @@ public sealed class StoreInstallTests : IDisposable
         var file = File(5);
         foreach (var length in (ReadOnlySpan<int>)[0, 1, 100, file.Length / 2, file.Length - 1, file.Length])
         {
-            using (var install = store.BeginInstall(Manifest(5)))
+            using (var install = StoreInstall.Begin(store, Manifest(5)))
             {
                 Feed(install, file.AsSpan(0, length));
             }
@@ -231,7 +229,7 @@ public sealed class StoreInstallTests : IDisposable
         var header = new SnapshotHeader(7, 2, 0, records.Count, []);
         using (var store = Open(Data))
         {
-            using (var install = store.BeginInstall(Manifest(header)))
+            using (var install = StoreInstall.Begin(store, Manifest(header)))
             {
                 Feed(install, SnapshotSupport.Write(records, header), 100_000);
                 install.Commit();
@@ -262,7 +260,7 @@ public sealed class StoreInstallTests : IDisposable
         {
             // A reader of the old files: its lock file must not be the one the new files are opened with again.
             using var old = store.OpenView();
-            using (var install = store.BeginInstall(Manifest(header)))
+            using (var install = StoreInstall.Begin(store, Manifest(header)))
             {
                 Feed(install, SnapshotSupport.Write(records, header), 1 << 20);
                 install.Commit();
@@ -318,7 +316,7 @@ public sealed class StoreInstallTests : IDisposable
         store.FlushFailpoint = static () => throw new DiskFullException(28, "test", "no space");
         Apply(store, 6);
         Assert.Throws<IOException>(store.Checkpoint);
-        using (var install = store.BeginInstall(Manifest(5)))
+        using (var install = StoreInstall.Begin(store, Manifest(5)))
         {
             Feed(install, File(5));
             Assert.Throws<InvalidOperationException>(install.Commit);
@@ -361,39 +359,6 @@ public sealed class StoreInstallTests : IDisposable
         await Assert.Single(store.Replaced).WaitAsync(Patience, TestContext.Current.CancellationToken);
         Apply(store, 6);
         store.Checkpoint();
-    }
-
-    [Fact]
-    public void MemoryIsBoundedAndALargeSnapshotIsQuick()
-    {
-        const int Keys = 400_000;
-        var header = new SnapshotHeader(7, 2, 0, Keys, []);
-        using var stream = new SnapshotStream(header, new CountedSource(Keys));
-        using var store = Open(Data);
-        using (var install = store.BeginInstall(Manifest(header)))
-        {
-            var before = AnonymousBytes();
-            var most = 0L;
-            var commits = 0;
-            install.CommitFailpoint = () =>
-            {
-                most = Math.Max(most, AnonymousBytes() - before);
-                commits++;
-            };
-            var piece = new byte[1 << 20];
-            for (int count; (count = stream.Read(piece)) > 0;)
-            {
-                install.Write(piece.AsSpan(0, count));
-            }
-
-            install.Commit();
-            Assert.InRange(commits, 3, 20);
-            Assert.InRange(most, 0, 64L << 20);
-        }
-
-        Assert.Equal(Keys, store.Status.Keys);
-        using var view = store.OpenView();
-        Assert.True(view.Exists(CountedSource.KeyAt(Keys - 1)));
     }
 
     private static void CheckIsInstalled(Store store, ulong n)
@@ -449,7 +414,7 @@ public sealed class StoreInstallTests : IDisposable
 
     private void Refuse(Store store, InstallManifest manifest, byte[] file)
     {
-        using (var install = store.BeginInstall(manifest))
+        using (var install = StoreInstall.Begin(store, manifest))
         {
             // A write may hear of it already, or only the end.
             _ = Assert.ThrowsAny<IOException>(() =>
@@ -468,41 +433,4 @@ public sealed class StoreInstallTests : IDisposable
 
     private string[] OpenFiles() => Directory.GetFiles("/proc/self/fd")
         .Select(link => new FileInfo(link).LinkTarget ?? "").Where(name => name.StartsWith(Data, StringComparison.Ordinal)).ToArray();
-
-    // The process's memory without the pages of files, which the system takes back when it needs them.
-    private static long AnonymousBytes()
-    {
-        var line = System.IO.File.ReadLines("/proc/self/status").First(l => l.StartsWith("RssAnon:", StringComparison.Ordinal));
-        return long.Parse(line[8..^2].Trim(), CultureInfo.InvariantCulture) * 1024;
-    }
-
-    private sealed class CountedSource(int count) : IRecordSource
-    {
-        private readonly byte[] _value = Encoding.ASCII.GetBytes(new string('v', 100));
-        private byte[] _key = [];
-        private int _next;
-
-        public ReadOnlySpan<byte> Key => _key;
-
-        public ValueTag Tag => ValueTag.String;
-
-        public ReadOnlySpan<byte> Value => _value;
-
-        public static byte[] KeyAt(int i) => Encoding.ASCII.GetBytes($"key:{i:D16}");
-
-        public bool MoveNext()
-        {
-            if (_next == count)
-            {
-                return false;
-            }
-
-            _key = KeyAt(_next++);
-            return true;
-        }
-
-        public void Dispose()
-        {
-        }
-    }
 }

@@ -30,18 +30,25 @@ public sealed class FaultControl
 
     /// <param name="directory">Where the control file goes; outside the node's directory.</param>
     /// <param name="target">Only files whose path begins with this fail.</param>
-    public FaultControl(TempDirectory directory, string target)
+    /// <param name="thread">Only calls on threads of this name fail; null: on all.</param>
+    public FaultControl(TempDirectory directory, string target, string? thread = null)
     {
         _control = directory.Sub("faults");
         _log = directory.Sub("faults.log");
         File.WriteAllText(_control, "");
-        Environment = new Dictionary<string, string>(StringComparer.Ordinal)
+        var environment = new Dictionary<string, string>(StringComparer.Ordinal)
         {
             ["LD_PRELOAD"] = Shim.Fault,
             ["KVFAULT"] = _control,
             ["KVFAULT_DIR"] = target,
             ["KVFAULT_LOG"] = _log,
         };
+        if (thread is not null)
+        {
+            environment["KVFAULT_THREAD"] = thread;
+        }
+
+        Environment = environment;
     }
 
     /// <summary>For the node's process.</summary>

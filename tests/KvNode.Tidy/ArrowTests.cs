@@ -21,6 +21,7 @@ public sealed partial class ArrowTests
             ["Wal"] = ["", "Native"],
             ["Snapshots"] = ["", "Native"],
             ["SingleVoter"] = ["", "Native", "Wal", "Snapshots"],
+            ["Transport"] = ["", "Core", "Wal"],
         },
         ["src/KvNode.Storage"] = new(StringComparer.Ordinal)
         {

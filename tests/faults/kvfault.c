@@ -5,7 +5,7 @@
  *   LD_PRELOAD=kvfault.so KVFAULT=<control file> KVFAULT_DIR=<directory> kvnode ...
  *
  * Only files under KVFAULT_DIR are touched: without that limit the .NET runtime itself, which write()s to its own
- * pipes, would die. The control file is read again at most every 20 ms, so faults can be switched while the process
+ * pipes, would die. With KVFAULT_THREAD set, only calls on threads of that name (its first 15 bytes) are touched. The control file is read again at most every 20 ms, so faults can be switched while the process
  * runs. It holds any of these words, separated by blanks or lines:
  *
  *   fsync=EIO fsync=ENOSPC       fsync and fdatasync fail
@@ -31,6 +31,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -39,6 +40,7 @@
 #define CONTROL_BYTES_MAX 512
 #define CONTROL_AGE_NS_MAX 20000000LL
 #define PATH_BYTES_MAX 4096
+#define THREAD_NAME_BYTES 16
 
 #define REAL(result, name, ...) \
     static result (*real)(__VA_ARGS__); \
@@ -119,9 +121,18 @@ static enum outcome decide(const char *word, const char *call)
     return FAIL;
 }
 
+static int thread_is_ours(void)
+{
+    const char *wanted = getenv("KVFAULT_THREAD");
+    char name[THREAD_NAME_BYTES] = "";
+    if (!wanted) return 1;
+    prctl(PR_GET_NAME, name);
+    return strcmp(name, wanted) == 0;
+}
+
 static enum outcome decide_for(int fd, const char *word, const char *call)
 {
-    return fd_is_ours(fd) ? decide(word, call) : PASS;
+    return fd_is_ours(fd) && thread_is_ours() ? decide(word, call) : PASS;
 }
 
 static size_t shortened(enum outcome outcome, size_t count)

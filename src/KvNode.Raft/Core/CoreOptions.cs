@@ -24,9 +24,11 @@ internal sealed record CoreOptions
     public long ApplyBytesMax { get; init; } = 8 << 20;
 
     /// <summary>Lease reads: how long after the send of a confirmed round the leader may answer alone, in nanoseconds. 0: off.
-    /// Smaller than the election timeout by the drift that clocks may have.</summary>
+    /// Smaller than the election timeout by a tick and by the drift that clocks may have. With leases on, a node that restarts
+    /// votes for nobody for an election timeout, and no node campaigns or forgets its leader within one.</summary>
     public long LeaseNanoseconds { get; init; }
 
+    /// <summary>Another one at each start of a node: late answers to an earlier life are told apart by numbers from it.</summary>
     public ulong Seed { get; init; }
 }
 
@@ -41,7 +43,8 @@ internal sealed record InitialState
     /// <summary>The last entry that the state machine holds.</summary>
     public EntryId Applied { get; init; }
 
-    /// <summary>The configuration as of <see cref="Applied"/>. Empty: a node that waits to be told.</summary>
+    /// <summary>The configuration as of <see cref="Applied"/>. Empty: a node that waits to be told. A new cluster's first
+    /// members start with theirs at a position above 0, as after a snapshot: whoever joins later must get it as one.</summary>
     public Membership Membership { get; init; } = Membership.Empty;
 
     /// <summary>The entry before the first one in the log: the snapshot's or the compaction's position.</summary>
@@ -50,6 +53,7 @@ internal sealed record InitialState
     /// <summary>First entry of each run of equal terms that is in the log but not in <see cref="Tail"/>, in order.</summary>
     public IReadOnlyList<EntryId> OlderTerms { get; init; } = [];
 
-    /// <summary>The newest entries, all that are not applied among them. All durable.</summary>
+    /// <summary>The newest entries, all that are not applied among them. All durable. Empty: the log ends at
+    /// <see cref="Applied"/>.</summary>
     public IReadOnlyList<LogEntry> Tail { get; init; } = [];
 }

@@ -252,10 +252,10 @@ internal sealed partial class Membership : IEquatable<Membership>
             switch (change.Kind)
             {
                 case MembershipChangeKind.AddLearner:
-                    Join(change, isMember ? null : Learners);
+                    Join(change, isMember, isMember ? null : Learners);
                     break;
                 case MembershipChangeKind.AddVoter:
-                    Join(change, Voters);
+                    Join(change, isMember, Voters);
                     _ = Learners.Remove(id);
                     break;
                 case MembershipChangeKind.Promote when isMember:
@@ -280,10 +280,10 @@ internal sealed partial class Membership : IEquatable<Membership>
             return id == 0 ? "0 is not a node id" : null;
         }
 
-        private void Join(NodeChange change, HashSet<ulong>? role)
+        private void Join(NodeChange change, bool isMember, HashSet<ulong>? role)
         {
             _ = role?.Add(change.NodeId);
-            if (change.Address.Length > 0 || !Addresses.ContainsKey(change.NodeId))
+            if (!isMember || change.Address.Length > 0)
             {
                 Addresses[change.NodeId] = change.Address;
             }

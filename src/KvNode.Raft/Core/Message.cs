@@ -33,7 +33,8 @@ internal record struct Message
 
     /// <summary>
     /// Append: the entry before the first one sent. AppendResponse: the last index that is durable and agrees with the
-    /// leader, or the rejected previous entry's index. Vote, PreVote: the candidate's last entry.
+    /// leader, or the rejected previous entry's index. Vote, PreVote: the candidate's last entry. VoteResponse and
+    /// PreVoteResponse that reject: the sender's last committed entry.
     /// InstallSnapshot: the snapshot's position. ReadIndexResponse: Index is the index to wait for.
     /// </summary>
     public EntryId Entry { get; init; }

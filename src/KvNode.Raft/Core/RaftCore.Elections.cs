@@ -105,18 +105,58 @@ internal sealed partial class RaftCore
             SetHardState(Term, message.From);
         }
 
+        if (!granted)
+        {
+            RefuseVote(message);
+            return;
+        }
+
         SendAfterPersist(new Message
         {
             Type = isPreVote ? MessageType.PreVoteResponse : MessageType.VoteResponse,
             To = message.From,
-            Term = granted ? message.Term : Term,
-            Reject = !granted,
+            Term = message.Term,
         });
+    }
+
+    /// <summary>
+    /// A refusal tells what is committed. The asker may have all of that without knowing, a change of the configuration among
+    /// it, and wait for ever for the vote of a member that left with a longer log.
+    /// </summary>
+    private void RefuseVote(in Message request)
+    {
+        Invariant.Check(Log.TryTerm(Commit, out var term));
+        SendAfterPersist(new Message
+        {
+            Type = request.Type == MessageType.PreVote ? MessageType.PreVoteResponse : MessageType.VoteResponse,
+            To = request.From,
+            Reject = true,
+            Entry = new EntryId(term, Commit),
+        });
+    }
+
+    private void LearnCommit(EntryId committed)
+    {
+        if (committed.Index <= Commit || !Log.Matches(committed))
+        {
+            return;
+        }
+
+        Commit = committed.Index;
+        if (Role != CoreRole.Follower && HasUnappliedChange())
+        {
+            BecomeFollower(Term, 0);
+        }
     }
 
     private void StepVoteResponse(in Message message)
     {
         var isPreVote = message.Type == MessageType.PreVoteResponse;
+        if (message.Reject && Role != CoreRole.Leader)
+        {
+            LearnCommit(message.Entry);
+        }
+
         if (Role != (isPreVote ? CoreRole.PreCandidate : CoreRole.Candidate))
         {
             return;

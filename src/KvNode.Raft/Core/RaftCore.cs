@@ -64,7 +64,7 @@ internal sealed partial class RaftCore
     {
         Check(options);
         _options = options;
-        Log = new RaftLog(state.BeforeFirst, state.OlderTerms, state.Tail);
+        Log = new RaftLog(state.BeforeFirst, state.OlderTerms, state.Tail, state.Applied);
         Invariant.Check(state.Applied.Index >= Log.BeforeFirst.Index);
         Invariant.Check(Log.Matches(state.Applied));
         Invariant.Check(state.HardState.Term >= Log.Last.Term);
@@ -244,7 +244,7 @@ internal sealed partial class RaftCore
                 Send(new Message { Type = MessageType.AppendResponse, To = message.From, Reject = true });
                 break;
             case MessageType.PreVote:
-                SendAfterPersist(new Message { Type = MessageType.PreVoteResponse, To = message.From, Reject = true });
+                RefuseVote(message);
                 break;
             default:
                 break;

@@ -14,10 +14,12 @@ internal sealed class RaftLog
     private int _start;
     private int _count;
 
-    public RaftLog(EntryId beforeFirst, IReadOnlyList<EntryId> olderTerms, IReadOnlyList<LogEntry> tail)
+    /// <param name="applied">Where the log ends when nothing is in memory: what is not applied is.</param>
+    public RaftLog(
+        EntryId beforeFirst, IReadOnlyList<EntryId> olderTerms, IReadOnlyList<LogEntry> tail, EntryId applied)
     {
         BeforeFirst = beforeFirst;
-        FirstInMemory = tail.Count > 0 ? tail[0].Id.Index : beforeFirst.Index + 1;
+        FirstInMemory = tail.Count > 0 ? tail[0].Id.Index : applied.Index + 1;
         Last = beforeFirst;
         foreach (var run in olderTerms)
         {

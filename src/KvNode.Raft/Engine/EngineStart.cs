@@ -92,7 +92,7 @@ internal static class EngineStart
         var first = Math.Max(log.FirstIndex, Math.Min(applied + 1, log.Last.Index));
         var tail = log.LoadTail(first);
         var older = new List<EntryId>();
-        foreach (var run in log.TermRuns)
+        foreach (var run in log.CopyTermRuns())
         {
             if (run.Index < first)
             {

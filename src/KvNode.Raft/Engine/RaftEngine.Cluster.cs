@@ -254,8 +254,8 @@ public sealed partial class RaftEngine
         }
     }
 
-    /// <summary>A leader hands over before it goes, and what was proposed is answered, as far as a few seconds allow.</summary>
-    private async Task LeaveAsync()
+    /// <summary>Before this node stops: a leader of others hands over, as far as a few seconds allow.</summary>
+    public async ValueTask HandOverAsync()
     {
         var until = Now() + (long)LeaveTimeout.TotalNanoseconds;
         if (_driver is { IsAlone: false } driver && _core!.Role == CoreRole.Leader)
@@ -266,7 +266,11 @@ public sealed partial class RaftEngine
                 await Task.Delay(5);
             }
         }
+    }
 
+    private async Task FinishAsync()
+    {
+        var until = Now() + (long)LeaveTimeout.TotalNanoseconds;
         while ((_outstanding.Count > 0 || _mailbox.BatchCount > 0) && Volatile.Read(ref _failed) == 0 && Now() < until)
         {
             await Task.Delay(2);

@@ -154,7 +154,7 @@ public sealed partial class RaftEngine : IConsensusEngine
         _mailbox.Close();
         if (_machine is not null)
         {
-            await LeaveAsync();
+            await FinishAsync();
             _stopping = true;
             await _ending.CancelAsync();
             _mailbox.Post(static () => { });

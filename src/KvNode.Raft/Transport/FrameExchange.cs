@@ -9,10 +9,10 @@ internal sealed class FrameExchange(PeerChannel channel, IFrameMemory memory, in
 
     /// <returns>The next frame; its payload, when it has one, is the caller's to release.</returns>
     /// <exception cref="PeerProtocolException">The connection ended, or it is not one of these.</exception>
-    public async ValueTask<(FrameHeader Header, FrameBuffer? Payload)> ReceiveAsync(
+    public async ValueTask<(PeerFrameHeader Header, FrameBuffer? Payload)> ReceiveAsync(
         FrameType one, FrameType other, CancellationToken cancellation)
     {
-        FrameHeader header;
+        PeerFrameHeader header;
         FrameBuffer? payload;
         while (!_reader.TryTake(out header, out payload))
         {
@@ -32,12 +32,12 @@ internal sealed class FrameExchange(PeerChannel channel, IFrameMemory memory, in
     public async ValueTask SendAsync(
         FrameType type, byte flags, FrameSlots slots, ReadOnlyMemory<byte> payload, CancellationToken cancellation)
     {
-        var bytes = FrameHeader.Bytes + payload.Length;
+        var bytes = PeerFrameHeader.Bytes + payload.Length;
         var frame = ArrayPool<byte>.Shared.Rent(bytes);
         try
         {
-            payload.Span.CopyTo(frame.AsSpan(FrameHeader.Bytes));
-            FrameHeader.Seal(frame.AsSpan(0, bytes), type, flags, in slots);
+            payload.Span.CopyTo(frame.AsSpan(PeerFrameHeader.Bytes));
+            PeerFrameHeader.Seal(frame.AsSpan(0, bytes), type, flags, in slots);
             await channel.SendAsync(frame.AsMemory(0, bytes), cancellation);
         }
         finally

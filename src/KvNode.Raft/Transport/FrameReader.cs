@@ -16,7 +16,7 @@ internal sealed class FrameReader(IFrameMemory memory, int payloadBytesMax) : ID
     private readonly byte[] _buffer = new byte[BufferBytes];
     private int _start;
     private int _end;
-    private FrameHeader _header;
+    private PeerFrameHeader _header;
     private FrameBuffer? _payload;
     private int _filled;
     private bool _direct;
@@ -57,19 +57,19 @@ internal sealed class FrameReader(IFrameMemory memory, int payloadBytesMax) : ID
     /// <param name="payload">The caller's to release; null when the frame has none.</param>
     /// <returns>False when no whole frame is here: receive more.</returns>
     /// <exception cref="PeerProtocolException">Not a frame, or one that arrived damaged.</exception>
-    public bool TryTake(out FrameHeader header, out FrameBuffer? payload)
+    public bool TryTake(out PeerFrameHeader header, out FrameBuffer? payload)
     {
         header = default;
         payload = null;
         if (_payload is null)
         {
-            if (_end - _start < FrameHeader.Bytes)
+            if (_end - _start < PeerFrameHeader.Bytes)
             {
                 return false;
             }
 
-            _header = FrameHeader.Decode(_buffer.AsSpan(_start), payloadBytesMax);
-            _start += FrameHeader.Bytes;
+            _header = PeerFrameHeader.Decode(_buffer.AsSpan(_start), payloadBytesMax);
+            _start += PeerFrameHeader.Bytes;
             if (_header.PayloadBytes == 0)
             {
                 header = _header;

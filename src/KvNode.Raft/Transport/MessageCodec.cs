@@ -37,7 +37,7 @@ internal static class MessageCodec
     /// <param name="frame">Header and exactly <see cref="PayloadBytes"/> more.</param>
     public static void Encode(in Message message, Span<byte> frame)
     {
-        var target = frame[FrameHeader.Bytes..];
+        var target = frame[PeerFrameHeader.Bytes..];
         message.Membership.Span.CopyTo(target);
         foreach (ref readonly var entry in message.Entries.Span)
         {
@@ -59,14 +59,14 @@ internal static class MessageCodec
         slots[6] = message.Hint.Index;
         slots[7] = message.Context;
         var flags = (message.Reject ? RejectFlag : 0) | (message.Force ? ForceFlag : 0);
-        FrameHeader.Seal(frame, (FrameType)message.Type, (byte)flags, in slots);
+        PeerFrameHeader.Seal(frame, (FrameType)message.Type, (byte)flags, in slots);
     }
 
     /// <param name="payload">Checked already; what is returned points into it.</param>
     /// <param name="entries">Reused: holds the returned message's entries until the next call.</param>
     /// <exception cref="PeerProtocolException">Not what <see cref="Encode"/> writes.</exception>
     public static Message Decode(
-        in FrameHeader header, ReadOnlyMemory<byte> payload, ulong from, ulong to, ref LogEntry[] entries)
+        in PeerFrameHeader header, ReadOnlyMemory<byte> payload, ulong from, ulong to, ref LogEntry[] entries)
     {
         if ((header.Flags & ~(RejectFlag | ForceFlag)) != 0)
         {

@@ -75,7 +75,7 @@ internal sealed class PeerConnection
     {
         var payloadBytes = MessageCodec.PayloadBytes(in message);
         Invariant.Check(payloadBytes <= _options.PayloadBytesMax);
-        var bytes = FrameHeader.Bytes + (int)payloadBytes;
+        var bytes = PeerFrameHeader.Bytes + (int)payloadBytes;
         lock (_lock)
         {
             var result = Admit(bytes, message.Type == MessageType.Append ? 0 : ReserveBytes);
@@ -91,15 +91,15 @@ internal sealed class PeerConnection
     public SendResult Send(FrameType type, byte flags, in FrameSlots slots, ReadOnlySpan<byte> payload, bool isSmall)
     {
         Invariant.Check(payload.Length <= _options.PayloadBytesMax);
-        var bytes = FrameHeader.Bytes + payload.Length;
+        var bytes = PeerFrameHeader.Bytes + payload.Length;
         lock (_lock)
         {
             var result = Admit(bytes, isSmall ? ReserveBytes : 0);
             if (result == SendResult.Taken)
             {
                 var frame = _waiting.Add(bytes);
-                payload.CopyTo(frame[FrameHeader.Bytes..]);
-                FrameHeader.Seal(frame, type, flags, in slots);
+                payload.CopyTo(frame[PeerFrameHeader.Bytes..]);
+                PeerFrameHeader.Seal(frame, type, flags, in slots);
             }
 
             return result;
@@ -295,7 +295,7 @@ internal sealed class PeerConnection
         }
     }
 
-    private void Deliver(IPeerSink sink, in FrameHeader header, FrameBuffer? payload)
+    private void Deliver(IPeerSink sink, in PeerFrameHeader header, FrameBuffer? payload)
     {
         var bytes = payload?.Memory ?? default;
         if (MessageCodec.IsMessage(header.Type))

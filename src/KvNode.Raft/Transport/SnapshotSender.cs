@@ -44,7 +44,7 @@ internal sealed class SnapshotSender(TransportOptions options, SnapshotOffer off
         return Verdict(verdict);
     }
 
-    private static SnapshotVerdict Verdict(in FrameHeader header) =>
+    private static SnapshotVerdict Verdict(in PeerFrameHeader header) =>
         (SnapshotVerdict)header.Flags is var verdict and >= SnapshotVerdict.Installed and <= SnapshotVerdict.Damaged
             ? verdict
             : throw new PeerProtocolException("an unknown verdict");

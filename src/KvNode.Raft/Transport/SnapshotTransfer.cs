@@ -93,7 +93,7 @@ internal static class SnapshotTransfer
         }
     }
 
-    private static SnapshotOffer Offer(in FrameHeader header, byte[] meta) => (long)header.Slots[3] < 0
+    private static SnapshotOffer Offer(in PeerFrameHeader header, byte[] meta) => (long)header.Slots[3] < 0
         ? throw new PeerProtocolException("a snapshot of impossible size")
         : new SnapshotOffer(
             new EntryId(header.Slots[1], header.Slots[2]),

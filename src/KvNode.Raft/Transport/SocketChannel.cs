@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using System.Runtime.CompilerServices;
 
 namespace KvNode.Raft.Transport;
 
@@ -56,14 +57,9 @@ internal sealed class SocketChannel : PeerChannel
         }
     }
 
-    // No async method of its own: it would allocate for each receive that waits.
-    public override ValueTask<int> ReceiveAsync(Memory<byte> buffer, CancellationToken cancellation) =>
-        ReceivePooledAsync(buffer, cancellation);
-
-    public override void Close() => _socket.Dispose();
-
-    [System.Runtime.CompilerServices.AsyncMethodBuilder(typeof(System.Runtime.CompilerServices.PoolingAsyncValueTaskMethodBuilder<>))]
-    private async ValueTask<int> ReceivePooledAsync(Memory<byte> buffer, CancellationToken cancellation)
+    // Pooled: a plain async method would allocate for each receive that waits.
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    public override async ValueTask<int> ReceiveAsync(Memory<byte> buffer, CancellationToken cancellation)
     {
         try
         {
@@ -78,6 +74,8 @@ internal sealed class SocketChannel : PeerChannel
             throw Closed();
         }
     }
+
+    public override void Close() => _socket.Dispose();
 
     private static IOException Closed() => new("the connection was closed");
 }

@@ -1,6 +1,3 @@
-using System.Net.Security;
-using System.Security.Cryptography.X509Certificates;
-
 namespace KvNode.Raft.Transport;
 
 /// <summary>Who this node is towards its peers.</summary>
@@ -25,81 +22,6 @@ public sealed record TransportSecurity
 
     /// <summary>True when peers have no way to prove anything.</summary>
     public bool LoopbackOnly => Secret.IsEmpty && Tls is null;
-}
-
-/// <summary>This node's certificate and the authorities that sign those of its peers.</summary>
-public sealed class TlsMaterial : IDisposable
-{
-    private readonly X509Certificate2 _certificate;
-    private readonly X509Certificate2Collection _authorities;
-    private readonly SslStreamCertificateContext _context;
-
-    /// <param name="certificate">With its private key. Disposed with this.</param>
-    /// <param name="intermediates">Sent along, between the certificate and the authority.</param>
-    /// <param name="authorities">Trusted; nothing else is.</param>
-    public TlsMaterial(
-        X509Certificate2 certificate, X509Certificate2Collection intermediates, X509Certificate2Collection authorities)
-    {
-        _certificate = certificate;
-        _authorities = authorities;
-        _context = SslStreamCertificateContext.Create(certificate, intermediates, offline: true);
-    }
-
-    /// <summary>Reads PEM files: the certificate (and what it needs on the way up), its key, the authorities.</summary>
-    /// <exception cref="System.Security.Cryptography.CryptographicException">A file is not what it should be, or key and
-    /// certificate do not belong together.</exception>
-    /// <exception cref="IOException">A file cannot be read.</exception>
-    public static TlsMaterial Load(string certificateFile, string keyFile, string authorityFile)
-    {
-        var chain = new X509Certificate2Collection();
-        chain.ImportFromPemFile(certificateFile);
-        var certificate = X509Certificate2.CreateFromPemFile(certificateFile, keyFile);
-        if (chain.Count > 0)
-        {
-            chain.RemoveAt(0);
-        }
-
-        var authorities = new X509Certificate2Collection();
-        authorities.ImportFromPemFile(authorityFile);
-        return authorities.Count > 0
-            ? new TlsMaterial(certificate, chain, authorities)
-            : throw new System.Security.Cryptography.CryptographicException($"'{authorityFile}' holds no certificate");
-    }
-
-    /// <summary>
-    /// For accepted connections. A caller need not show a certificate, for clients may have none; one that is shown must be
-    /// signed by an authority. That a peer has shown one is checked in its handshake.
-    /// </summary>
-    public SslServerAuthenticationOptions ServerOptions() => new()
-    {
-        ServerCertificateContext = _context,
-        ClientCertificateRequired = true,
-        CertificateChainPolicy = Policy(),
-        RemoteCertificateValidationCallback = static (_, certificate, _, errors) =>
-            certificate is null || errors == SslPolicyErrors.None,
-    };
-
-    /// <summary>For connections to a peer: its certificate must be signed by an authority and name the host called.</summary>
-    public SslClientAuthenticationOptions ClientOptions(string host) => new()
-    {
-        TargetHost = host,
-        ClientCertificateContext = _context,
-        CertificateChainPolicy = Policy(),
-    };
-
-    public void Dispose() => _certificate.Dispose();
-
-    private X509ChainPolicy Policy()
-    {
-        var policy = new X509ChainPolicy
-        {
-            TrustMode = X509ChainTrustMode.CustomRootTrust,
-            RevocationMode = X509RevocationMode.NoCheck,
-            DisableCertificateDownloads = true,
-        };
-        policy.CustomTrustStore.AddRange(_authorities);
-        return policy;
-    }
 }
 
 /// <summary>How a node talks to its peers. Times are checked against <see cref="Time"/>.</summary>

@@ -187,8 +187,8 @@ internal sealed class WriteAheadLog : IDisposable
     public List<LogEntry> LoadTail(ulong firstIndex)
     {
         var entries = _reader.Read(firstIndex, ulong.MaxValue, long.MaxValue);
-        Invariant.Check(firstIndex > _map.BeforeFirst.Index);
-        Invariant.Check((ulong)entries.Count == Math.Max(_map.Last.Index + 1, firstIndex) - firstIndex);
+        Invariant.Check(firstIndex >= FirstIndex);
+        Invariant.Check((ulong)entries.Count == Math.Max(Last.Index + 1, firstIndex) - firstIndex);
         return entries;
     }
 
@@ -201,7 +201,7 @@ internal sealed class WriteAheadLog : IDisposable
     /// <exception cref="LogCorruptException">What is on disk is not what was written.</exception>
     public List<LogEntry> ReadEntries(ulong first, ulong last, long bytesMax) => _reader.Read(first, last, bytesMax);
 
-    /// <summary>The last entry that is not in the log any more. Any thread.</summary>
+    /// <summary>The last entry that is not in the log any more: given up, or a received snapshot's. Any thread.</summary>
     public EntryId BeforeFirst
     {
         get
@@ -213,15 +213,12 @@ internal sealed class WriteAheadLog : IDisposable
         }
     }
 
-    /// <summary>The first entry of each run of equal terms, as it is now. Any thread.</summary>
-    public EntryId[] TermRuns
+    /// <summary>The first entry of each run of equal terms that is in the log now, in order. Any thread.</summary>
+    public List<EntryId> CopyTermRuns()
     {
-        get
+        lock (_gate)
         {
-            lock (_gate)
-            {
-                return [.. _map.TermRuns];
-            }
+            return [.. _map.TermRuns];
         }
     }
 

@@ -53,6 +53,7 @@ internal sealed class CommandLine
     private readonly Setting<int> _snapshotsKeep;
     private readonly Setting<int> _writeBuffer;
     private readonly Setting<int> _segmentSize;
+    private readonly SecuritySettings _security;
     private readonly Setting<LogLevel> _logLevel;
     private readonly Setting<LogFormat> _logFormat;
     private readonly Setting<string> _parseSnapshot;
@@ -115,6 +116,7 @@ internal sealed class CommandLine
             "Writes held in memory before they are flushed into the store.");
         _segmentSize = AddSize("--wal-segment-size", Limits.WalSegmentBytes,
             "Size of one file of the log.");
+        _security = new SecuritySettings((flag, value, meaning) => Add<string>(flag, value, "", meaning, ValueParsers.Text));
         _logLevel = Add<LogLevel>("--log-level", "debug|info|warning|error", "info",
             "Least important log line that is written.", ValueParsers.Level);
         _logFormat = Add<LogFormat>("--log-format", "text|json", "text",
@@ -197,6 +199,7 @@ internal sealed class CommandLine
             SnapshotsKeep = result.GetValue(_snapshotsKeep),
             WriteBufferBytes = result.GetValue(_writeBuffer),
             WalSegmentBytes = result.GetValue(_segmentSize),
+            Security = _security.Read(result),
             LogLevel = result.GetValue(_logLevel),
             LogFormat = result.GetValue(_logFormat),
         };

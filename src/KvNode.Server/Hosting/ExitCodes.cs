@@ -12,7 +12,7 @@ internal static class ExitCodes
     /// <summary>EX_USAGE: a flag or a value is wrong; nothing was touched.</summary>
     public const int Usage = 64;
 
-    /// <summary>EX_DATAERR: the log, the store or a snapshot is damaged or not ours.</summary>
+    /// <summary>EX_DATAERR: the log, the store or a snapshot is damaged or not ours; a file of the security settings is not sound.</summary>
     public const int BadData = 65;
 
     /// <summary>EX_NOINPUT: the file or directory to read is not there or cannot be read.</summary>

@@ -28,6 +28,7 @@ internal sealed record Failure(int ExitCode, string Message)
         LmdbException { IsDiskFailure: true } => new(ExitCodes.SyncFailed, exception.Message),
         LmdbException { IsDamage: true } or DiskFormatException => new(ExitCodes.BadData, exception.Message),
         SnapshotFormatException or SnapshotInvalidException => new(ExitCodes.BadData, exception.Message),
+        SecurityFileException => new(ExitCodes.BadData, exception.Message),
         LogCorruptException or InvalidDataException => new(ExitCodes.BadData, exception.Message),
         FileNotFoundException or DirectoryNotFoundException => new(ExitCodes.NoInput, exception.Message),
         UnauthorizedAccessException => new(ExitCodes.NoPermission, exception.Message),

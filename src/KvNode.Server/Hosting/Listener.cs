@@ -26,9 +26,10 @@ internal sealed class Listener : IAsyncDisposable
         .Features.Get<IServerAddressesFeature>()!.Addresses.First().Replace("http://", "", StringComparison.Ordinal);
 
     /// <param name="clientsMax">Connections served at one time; a few more may be open to be told so.</param>
+    /// <param name="tls">Null: the port serves plain TCP. Else TLS only.</param>
     /// <exception cref="IOException">The address cannot be listened on.</exception>
     public static async Task<Listener> StartAsync(
-        IPEndPoint endPoint, RespConnection connections, ClientList clients, int clientsMax)
+        IPEndPoint endPoint, RespConnection connections, ClientList clients, int clientsMax, TlsConnections? tls = null)
     {
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore();
@@ -44,8 +45,15 @@ internal sealed class Listener : IAsyncDisposable
             options.WaitForDataBeforeAllocatingBuffer = false;
             options.Backlog = BacklogMax;
         });
-        builder.WebHost.ConfigureKestrel(kestrel =>
-            kestrel.Listen(endPoint, listen => listen.Run(connections.OnConnectedAsync)));
+        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(endPoint, listen =>
+        {
+            if (tls is not null)
+            {
+                _ = listen.Use(next => connection => tls.OnConnectedAsync(connection, next));
+            }
+
+            listen.Run(connections.OnConnectedAsync);
+        }));
         var application = builder.Build();
         await application.StartAsync();
         return new Listener(application, clients);

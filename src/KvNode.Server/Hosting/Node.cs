@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Net.Sockets;
 using KvNode.Raft.Engine;
+using KvNode.Raft.Transport;
 using KvNode.Server.Commands;
 using KvNode.Server.Replication;
 using KvNode.Server.Resp;
@@ -18,6 +19,7 @@ internal sealed class Node : IAsyncDisposable
     private readonly ILogger _log;
     private readonly ServerStats _stats = new();
     private readonly ClientList _clients;
+    private readonly TransportSecurity _security;
     private readonly DirectoryLock? _logLock;
     private readonly Store _store;
     private readonly Executor _executor;
@@ -32,6 +34,7 @@ internal sealed class Node : IAsyncDisposable
     {
         _options = options;
         _log = log;
+        _security = options.Security.Load();
         _clients = new ClientList(_stats, TimeSpan.FromSeconds(options.IdleSeconds));
         var fatal = new FatalExit();
         _logLock = NodeOptions.IsSameDirectory(options.LogDirectory, options.DataDirectory) ? null : DirectoryLock.Acquire(options.LogDirectory);
@@ -39,7 +42,7 @@ internal sealed class Node : IAsyncDisposable
         {
             WriteBufferBytes = options.WriteBufferBytes,
             EnsureLogDurable = index => _engine!.EnsureLogDurable(index),
-            Fatal = fatal.End,
+            Fatal = e => _engine!.Fail(e),
         });
         _executor = new Executor(CommandTable.Default, _stats);
         _machine = new KvStateMachine(_store, _executor, [options.Advertise]);
@@ -58,8 +61,8 @@ internal sealed class Node : IAsyncDisposable
                 LogBytesMax = options.LogKeepBytes,
             },
             new SnapshotFolder(options, log),
-            options.Security,
-            notice => Log.Peer(log, notice.Kind, notice.ToString()),
+            _security,
+            PeerLog.To(log),
             fatal.End);
         _watch = new Timer(_ => Watch(), state: null, Timeout.Infinite, Timeout.Infinite);
     }
@@ -87,6 +90,7 @@ internal sealed class Node : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await _watch.DisposeAsync();
+        await _engine.HandOverAsync();
         if (_listener is not null)
         {
             await _listener.StopAsync();
@@ -96,6 +100,7 @@ internal sealed class Node : IAsyncDisposable
         _machine.Dispose();
         _store.Dispose();
         _logLock?.Dispose();
+        _security.Tls?.Dispose();
     }
 
     private async Task RecoverAsync()
@@ -148,7 +153,11 @@ internal sealed class Node : IAsyncDisposable
         try
         {
             _listener = await Listener.StartAsync(
-                await _options.Listen.ResolveAsync(), new RespConnection(services, _clients, _log), _clients, allowed);
+                await _options.Listen.ResolveAsync(),
+                new RespConnection(services, _clients, _log, _engine.Acceptor),
+                _clients,
+                allowed,
+                _security.Tls is { } tls ? new TlsConnections(tls, _log) : null);
         }
         catch (Exception e) when (e is IOException or SocketException)
         {

@@ -1,5 +1,4 @@
 using KvNode.Raft;
-using KvNode.Raft.Transport;
 
 namespace KvNode.Server.Hosting;
 
@@ -50,9 +49,6 @@ internal sealed record NodeOptions
     /// <summary><c>--log-keep</c>: log kept for members that are behind.</summary>
     public required long LogKeepBytes { get; init; }
 
-    /// <summary><c>--cluster-secret</c> and the <c>--tls</c> flags.</summary>
-    public TransportSecurity Security { get; init; } = TransportSecurity.None;
-
     /// <summary><c>--data</c>: the LMDB store. As typed; relative to the working directory.</summary>
     public required string DataDirectory { get; init; }
 
@@ -91,6 +87,9 @@ internal sealed record NodeOptions
 
     /// <summary><c>--wal-segment-size</c>.</summary>
     public required int WalSegmentBytes { get; init; }
+
+    /// <summary><c>--cluster-secret</c>, <c>--tls-cert</c> and what belongs to them.</summary>
+    public SecurityOptions Security { get; init; } = SecurityOptions.None;
 
     /// <summary><c>--log-level</c>.</summary>
     public required LogLevel LogLevel { get; init; }
@@ -134,6 +133,6 @@ internal sealed record NodeOptions
             return $"--client-output-buffer must be at least --max-value and 1mb more ({commandBytes} bytes)";
         }
 
-        return null;
+        return Security.Problem();
     }
 }

@@ -42,6 +42,11 @@ internal static class NodeSettings
         Setting("snapshots-keep", options.SnapshotsKeep),
         Setting("write-buffer", options.WriteBufferBytes),
         Setting("wal-segment-size", options.WalSegmentBytes),
+
+        // The secret itself is nobody's business.
+        Setting("tls-cert-file", options.Security.CertificateFile),
+        Setting("tls-key-file", options.Security.KeyFile),
+        Setting("tls-ca-cert-file", options.Security.AuthorityFile),
     ];
 
     /// <summary>The level as the flag spells it.</summary>

@@ -1,6 +1,7 @@
 using KvNode.Raft;
 using KvNode.Server.Resp;
 using KvNode.Storage;
+using KvNode.Storage.Snapshots;
 
 namespace KvNode.Server.Replication;
 
@@ -9,6 +10,9 @@ internal sealed class KvStateMachine(Store store, Executor executor, IReadOnlyLi
 {
     // Replies of entries that nobody on this node waits for.
     private readonly RespWriter _discard = new();
+
+    /// <summary>Addresses of the cluster's members, for people who look into a snapshot. May be set by any thread.</summary>
+    public IReadOnlyList<string> Members { get; set; } = members;
 
     public EntryId Durable
     {
@@ -76,10 +80,10 @@ internal sealed class KvStateMachine(Store store, Executor executor, IReadOnlyLi
     public ISnapshotReader OpenSnapshot()
     {
         var view = store.OpenView(out var engineState);
-        return new StoreSnapshot(view, members, engineState);
+        return new StoreSnapshot(view, Members, engineState);
     }
 
-    public ISnapshotWriter CreateRestore(SnapshotMeta meta) => new StoreRestore(store.BeginInstall(new InstallManifest
+    public ISnapshotWriter CreateRestore(SnapshotMeta meta) => new StoreRestore(StoreInstall.Begin(store, new InstallManifest
     {
         Index = meta.Position.Index,
         Term = meta.Position.Term,

@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using KvNode.Raft.Transport;
 using KvNode.Server.Commands;
 using KvNode.Server.Resp;
 using Microsoft.AspNetCore.Connections;
@@ -8,22 +9,33 @@ using Microsoft.AspNetCore.Connections.Features;
 namespace KvNode.Server.Sessions;
 
 /// <summary>Kestrel hands over each accepted connection here; all error policy of connections is here too.</summary>
-internal sealed class RespConnection(SessionServices services, ClientList clients, ILogger log) : ConnectionHandler
+/// <param name="peers">Takes over the connections of other nodes; null when there are none, and all are clients'.</param>
+internal sealed class RespConnection(SessionServices services, ClientList clients, ILogger log, IPeerAcceptor? peers = null)
+    : ConnectionHandler
 {
+    /// <summary>A peer that vanished is noticed after this and <see cref="PeerProbes"/> seconds more.</summary>
+    private const int PeerKeepAliveSeconds = 5;
+
+    private const int PeerProbes = 3;
+
     public override async Task OnConnectedAsync(ConnectionContext connection)
     {
         Interlocked.Increment(ref services.Stats.ConnectionsReceived);
         var session = Register(connection);
         if (session is null)
         {
-            Interlocked.Increment(ref services.Stats.ConnectionsRejected);
-            await RefuseAsync(connection);
+            await RefuseUnlessPeerAsync(connection);
             return;
         }
 
+        var isPeer = false;
         try
         {
-            await session.RunAsync();
+            isPeer = peers is not null && await PeerSniffer.IsPeerAsync(connection.Transport.Input, CancellationToken.None);
+            if (!isPeer)
+            {
+                await session.RunAsync();
+            }
         }
         catch (Exception e) when (e is IOException or OperationCanceledException or SocketException)
         {
@@ -39,6 +51,47 @@ internal sealed class RespConnection(SessionServices services, ClientList client
             clients.Remove(session);
             session.Dispose();
         }
+
+        if (isPeer)
+        {
+            await ServePeerAsync(connection);
+        }
+    }
+
+    /// <summary>Serves another node until the connection ends or this node stops listening.</summary>
+    private async Task ServePeerAsync(ConnectionContext connection)
+    {
+        var channel = new AcceptedPeer(connection);
+        KeepAlive(connection.Features.Get<IConnectionSocketFeature>()?.Socket, PeerKeepAliveSeconds, interval: 1, PeerProbes);
+        var stopping = connection.Features.Get<IConnectionLifetimeNotificationFeature>()?.ConnectionClosedRequested ?? default;
+        await using (stopping.UnsafeRegister(static channel => ((AcceptedPeer)channel!).Close(), channel))
+        {
+            await peers!.ServeAsync(channel);
+        }
+    }
+
+    /// <summary>However many clients there are, other nodes get in. A client that says nothing at first is told a little later.</summary>
+    private async Task RefuseUnlessPeerAsync(ConnectionContext connection)
+    {
+        if (peers is not null)
+        {
+            using var time = new CancellationTokenSource(Limits.PeerHelloMilliseconds);
+            try
+            {
+                if (await PeerSniffer.IsPeerAsync(connection.Transport.Input, time.Token))
+                {
+                    await ServePeerAsync(connection);
+                    return;
+                }
+            }
+            catch (Exception e) when (e is IOException or OperationCanceledException or SocketException)
+            {
+                // No peer, or gone.
+            }
+        }
+
+        Interlocked.Increment(ref services.Stats.ConnectionsRejected);
+        await RefuseAsync(connection);
     }
 
     private RespSession? Register(ConnectionContext connection)
@@ -49,7 +102,10 @@ internal sealed class RespConnection(SessionServices services, ClientList client
         }
 
         var socket = connection.Features.Get<IConnectionSocketFeature>()?.Socket;
-        KeepAlive(socket);
+        var keepAlive = (int)services.Options.KeepAlive.TotalSeconds;
+
+        // As Redis sets it: first probe after the interval, then three more within another interval.
+        KeepAlive(socket, keepAlive, Math.Max(1, keepAlive / 3), probes: 3);
         var now = Environment.TickCount64;
         var info = new ClientInfo
         {
@@ -69,19 +125,17 @@ internal sealed class RespConnection(SessionServices services, ClientList client
         return session;
     }
 
-    private void KeepAlive(Socket? socket)
+    private static void KeepAlive(Socket? socket, int seconds, int interval, int probes)
     {
-        var seconds = (int)services.Options.KeepAlive.TotalSeconds;
         if (socket is null || seconds == 0)
         {
             return;
         }
 
-        // As Redis sets it: first probe after the interval, then three more within another interval.
         socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.KeepAlive, true);
         socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime, seconds);
-        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveInterval, Math.Max(1, seconds / 3));
-        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveRetryCount, 3);
+        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveInterval, interval);
+        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveRetryCount, probes);
     }
 
     private static async Task RefuseAsync(ConnectionContext connection)

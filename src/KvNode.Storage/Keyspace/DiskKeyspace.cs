@@ -62,6 +62,7 @@ internal sealed class DiskKeyspace : IDisposable
     {
         NativeLibraries.RequireLmdb();
         _ = Directory.CreateDirectory(directory);
+        CreateIfMissing(directory, options);
         var environment = OpenEnvironment(directory, options, options.MapBytes);
         try
         {
@@ -277,6 +278,35 @@ internal sealed class DiskKeyspace : IDisposable
         }
 
         ThrowWriteFailed(error, "commit");
+    }
+
+    /// <summary>
+    /// Makes the data file aside, durable with its databases in it, and renames it into place. LMDB writes the first pages
+    /// of a new file without a sync: a power failure just then would leave a file that LMDB refuses for ever.
+    /// </summary>
+    private static void CreateIfMissing(string directory, DiskOptions options)
+    {
+        var aside = Path.Combine(directory, "new");
+        if (Directory.Exists(aside))
+        {
+            Directory.Delete(aside, recursive: true);
+        }
+
+        var target = Path.Combine(directory, DataFile);
+        if (File.Exists(target))
+        {
+            return;
+        }
+
+        _ = Directory.CreateDirectory(aside);
+        using (var environment = OpenEnvironment(aside, options, options.MapBytes))
+        {
+            _ = DiskDatabases.Open(environment, aside);
+        }
+
+        File.Move(Path.Combine(aside, DataFile), target, overwrite: true);
+        Libc.SyncDirectory(directory);
+        Directory.Delete(aside, recursive: true);
     }
 
     private static LmdbEnvironment OpenEnvironment(string directory, DiskOptions options, long mapBytes)

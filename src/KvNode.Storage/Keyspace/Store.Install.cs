@@ -2,7 +2,7 @@ using KvNode.Native;
 
 namespace KvNode.Storage;
 
-// Replacing the whole state by a snapshot: built aside by StoreInstall, swapped in here.
+// Replacing the whole state by a snapshot: built aside from its bytes (Snapshots/StoreInstall.cs), swapped in here.
 //
 //   DIR/lmdb/data.mdb, lock.mdb           the state
 //   DIR/lmdb.new/data.mdb, lock.mdb       the one being built
@@ -23,7 +23,7 @@ public sealed partial class Store
     private readonly List<Task> _replaced = [];
 
     // Under _gate.
-    private StoreInstall? _install;
+    private bool _installing;
 
     /// <summary>The steps of an install's commit, in order; each is announced before it is done.</summary>
     internal enum InstallStep
@@ -50,30 +50,38 @@ public sealed partial class Store
         }
     }
 
-    /// <summary>
-    /// Begins to build the state that will replace this one, from a snapshot's bytes, beside it. The present state is read
-    /// and written meanwhile as ever. One install at a time.
-    /// </summary>
-    /// <exception cref="InvalidOperationException">Another install has not been disposed.</exception>
-    /// <exception cref="IOException">The directory for it cannot be made.</exception>
-    public StoreInstall BeginInstall(InstallManifest manifest)
+    internal long MapBytes => _options.MapBytes;
+
+    /// <summary>Takes the right to the directory beside, until <see cref="EndAside"/>, and clears it.</summary>
+    /// <exception cref="InvalidOperationException">It is taken.</exception>
+    internal string BeginAside()
     {
         lock (_gate)
         {
             ObjectDisposedException.ThrowIf(_stopping, this);
-            if (_install is not null)
+            if (_installing)
             {
                 throw new InvalidOperationException("another snapshot is being installed");
             }
 
             DeleteAside(_directory);
-            return _install = new StoreInstall(this, manifest, Path.Combine(_directory, AsideFolder), _options.MapBytes);
+            _installing = true;
+            return Path.Combine(_directory, AsideFolder);
         }
     }
 
-    /// <summary>Puts the finished state in the place of the present one. No batch may be in progress.</summary>
+    internal void EndAside()
+    {
+        lock (_gate)
+        {
+            _installing = false;
+        }
+    }
+
+    /// <summary>Puts the finished state, open in the directory beside, in the place of the present one. No batch may be in
+    /// progress.</summary>
     /// <exception cref="InvalidOperationException">The present state is already further. Nothing was changed.</exception>
-    internal void Swap(StoreInstall install, DiskKeyspace disk)
+    internal void Swap(InstallManifest manifest, long clockMs, DiskKeyspace disk)
     {
         PauseFlushing();
         var begun = false;
@@ -81,7 +89,6 @@ public sealed partial class Store
         {
             lock (_batchLock)
             {
-                var manifest = install.Manifest;
                 if (manifest.Index < _published.Index)
                 {
                     throw new InvalidOperationException(
@@ -91,7 +98,7 @@ public sealed partial class Store
                 begun = true;
                 SwapOnDisk(disk);
                 Step(InstallStep.SwapLayers);
-                SwapLayers(manifest, install.ClockMs, disk);
+                SwapLayers(manifest, clockMs, disk);
             }
         }
         catch (Exception e) when (begun)
@@ -107,14 +114,6 @@ public sealed partial class Store
         }
 
         ResumeFlushing();
-    }
-
-    internal void EndInstall()
-    {
-        lock (_gate)
-        {
-            _install = null;
-        }
     }
 
     private static void DeleteAside(string directory)
@@ -195,7 +194,7 @@ public sealed partial class Store
     {
         lock (_gate)
         {
-            if (_install is not null)
+            if (_installing)
             {
                 throw new InvalidOperationException("a snapshot is still being installed");
             }

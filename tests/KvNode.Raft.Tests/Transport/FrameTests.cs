@@ -60,8 +60,8 @@ public sealed class FrameTests
     [Fact]
     public void TooLargeFrameIsRefusedBeforeMemoryIsSetAside()
     {
-        var wire = new byte[FrameHeader.Bytes + PayloadMax + 1];
-        FrameHeader.Seal(wire, FrameType.Forward, 0, default);
+        var wire = new byte[PeerFrameHeader.Bytes + PayloadMax + 1];
+        PeerFrameHeader.Seal(wire, FrameType.Forward, 0, default);
         var memory = new CountingMemory();
         _ = Assert.Throws<PeerProtocolException>(() => Read(wire, memory, () => 1000, static _ => { }));
         Assert.Equal(0, memory.Rented);
@@ -73,13 +73,13 @@ public sealed class FrameTests
         for (var round = 0; round < 300; round++)
         {
             var message = RandomMessages.Next(random, MessageType.Append, entriesMax: 3, payloadMax: 30);
-            var body = RandomMessages.Frame(in message)[FrameHeader.Bytes..];
+            var body = RandomMessages.Frame(in message)[PeerFrameHeader.Bytes..];
             Mutate(random, ref body);
 
             // Sealed again, so that the checksums are right and only the structure can be wrong.
-            var wire = new byte[FrameHeader.Bytes + body.Length];
-            body.CopyTo(wire, FrameHeader.Bytes);
-            FrameHeader.Seal(wire, (FrameType)MessageType.Append, 0, default);
+            var wire = new byte[PeerFrameHeader.Bytes + body.Length];
+            body.CopyTo(wire, PeerFrameHeader.Bytes);
+            PeerFrameHeader.Seal(wire, (FrameType)MessageType.Append, 0, default);
             try
             {
                 Read(wire, new CountingMemory(), () => 1000, read =>

@@ -308,7 +308,7 @@ internal static class RandomMessages
 
     public static byte[] Frame(in Message message)
     {
-        var frame = new byte[FrameHeader.Bytes + MessageCodec.PayloadBytes(in message)];
+        var frame = new byte[PeerFrameHeader.Bytes + MessageCodec.PayloadBytes(in message)];
         MessageCodec.Encode(in message, frame);
         return frame;
     }

@@ -17,7 +17,7 @@ public sealed class WalDamageTests
     [MemberData(nameof(Shards))]
     public void EveryFlippedBitGivesTheSameEntriesOrARefusal(int shard)
     {
-        foreach (var (disk, log) in new[] { DenseLog(), SparseLog() })
+        foreach (var (disk, log) in new[] { DenseLog(), SparseLog(), ChangedLog() })
         {
             foreach (var name in disk.Names())
             {
@@ -40,10 +40,12 @@ public sealed class WalDamageTests
         }
     }
 
-    [Fact]
-    public void EveryFlippedBitInAFrameIsFound()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void EveryFlippedBitInAFrameIsFound(bool changed)
     {
-        var (disk, _) = DenseLog();
+        var (disk, _) = changed ? ChangedLog() : DenseLog();
         var image = WalRecovery.Inspect(disk);
         var name = WalFormat.SegmentName(image.Used[^1].Id);
         var content = disk.Raw(name);
@@ -59,7 +61,7 @@ public sealed class WalDamageTests
     [MemberData(nameof(Shards))]
     public void TheLastSegmentCutAtEveryByteKeepsTheFramesBeforeTheCut(int shard)
     {
-        foreach (var (disk, _) in new[] { DenseLog(), SparseLog() })
+        foreach (var (disk, _) in new[] { DenseLog(), SparseLog(), ChangedLog(), ChangedLog(segmentBytes: 60 * 512) })
         {
             var image = WalRecovery.Inspect(disk);
             var last = image.Used[^1];
@@ -70,14 +72,13 @@ public sealed class WalDamageTests
             for (var bytes = shard; bytes <= content.Length; bytes += ShardCount)
             {
                 disk.SetRaw(name, content[..bytes]);
-                var expected = last.Header.Previous;
-                foreach (var (end, entry) in frames)
+                var expected = last.Header.Before;
+                foreach (var (end, state) in frames)
                 {
-                    expected = end <= bytes ? entry : expected;
+                    expected = end <= bytes ? state : expected;
                 }
 
-                var cut = WalRecovery.Inspect(disk);
-                Assert.Equal(expected, cut.Last);
+                Assert.Equal(expected, WalRecovery.Inspect(disk).State);
                 disk.SetRaw(name, content);
             }
         }
@@ -109,7 +110,7 @@ public sealed class WalDamageTests
     [Fact]
     public void AnEarlierSegmentCutShortIsRefusedUnlessOnlyItsUnusedEndIsGone()
     {
-        var (disk, log) = DenseLog();
+        var (disk, log) = ChangedLog();
         var first = WalRecovery.Inspect(disk).Used[0];
         var name = WalFormat.SegmentName(first.Id);
         var content = disk.Raw(name);
@@ -130,10 +131,12 @@ public sealed class WalDamageTests
         }
     }
 
-    [Fact]
-    public void AMissingSegmentIsRefused()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void AMissingSegmentIsRefused(bool changed)
     {
-        var (disk, log) = DenseLog();
+        var (disk, log) = changed ? ChangedLog() : DenseLog();
         var image = WalRecovery.Inspect(disk);
         Assert.True(image.Used.Count >= 4);
         foreach (var segment in image.Used)
@@ -193,6 +196,36 @@ public sealed class WalDamageTests
         var disk = HandMade([new WalRecord((RecordKind)kind, default, new EntryId(1, 1), default)]);
         Assert.False(TryRead(disk, out _, out var refusal));
         AssertNamesPlace(disk, refusal);
+    }
+
+    /// <summary>Sound frames in an order that no program of ours writes.</summary>
+    [Fact]
+    public void RecordsThatCannotFollowAreRefused()
+    {
+        var first = WalRecord.Entry(new EntryId(3, 1), EntryKind.Normal, default);
+        var second = WalRecord.Entry(new EntryId(3, 2), EntryKind.Normal, default);
+        (string Reason, WalRecord[] Records)[] wrong =
+        [
+            ("the log ends at 2@3", [first, second, Cut(4, 3)]),
+            ("the log ends at", [Cut(0, 0)]),
+            ("are committed", [first, second, WalRecord.Commit(2), Cut(2, 3)]),
+            ("a term it does not have", [first, second, Cut(2, 2)]),
+            ("the log ends at 2@3", [first, second, WalRecord.Commit(3)]),
+            ("a snapshot of 1@3", [first, second, WalRecord.Commit(2), WalRecord.SnapshotMarker(new EntryId(3, 1))]),
+            ("cannot follow 9@3", [first, WalRecord.SnapshotMarker(new EntryId(3, 9)), second]),
+            ("the term goes back", [WalRecord.Of(new HardState(2, 0)), WalRecord.Of(new HardState(1, 0))]),
+        ];
+        foreach (var (reason, records) in wrong)
+        {
+            Assert.False(TryRead(HandMade(records), out _, out var refusal), reason);
+            Assert.Contains(reason, refusal.Message, StringComparison.Ordinal);
+            AssertNamesPlace(HandMade(records), refusal);
+        }
+
+        Assert.True(TryRead(HandMade([first, second, Cut(2, 3)]), out _, out _));
+
+        static WalRecord Cut(ulong from, ulong termBefore) =>
+            WalRecord.Truncate(from) with { Id = new EntryId(termBefore, from) };
     }
 
     /// <summary>
@@ -259,9 +292,15 @@ public sealed class WalDamageTests
     [MemberData(nameof(Shards))]
     public void SeededMutationsNeverThrowAnythingButARefusalAndNeverInventEntries(int shard)
     {
-        var (disk, log) = DenseLog();
         var (other, _) = DenseLog(logId: 77);
-        var allowed = new HashSet<string>(log.Split('\n'), StringComparer.Ordinal);
+        foreach (var (disk, log) in new[] { DenseLog(), ChangedLog() })
+        {
+            MutateAndRead(disk, other, EverWritten(disk, log), shard);
+        }
+    }
+
+    private static void MutateAndRead(SimDisk disk, SimDisk other, HashSet<string> allowed, int shard)
+    {
         for (var seed = shard; seed < 6000; seed += ShardCount)
         {
             var random = new Random(seed);
@@ -279,6 +318,20 @@ public sealed class WalDamageTests
                 }
             }
         }
+    }
+
+    /// <summary>
+    /// All entries that a cut may bring to light: a lost truncation gives back what it had made void.
+    /// </summary>
+    private static HashSet<string> EverWritten(SimDisk disk, string log)
+    {
+        var lines = new HashSet<string>(log.Split('\n'), StringComparer.Ordinal);
+        foreach (var segment in WalRecovery.Inspect(disk).Used)
+        {
+            _ = FrameEnds(disk, segment, record => lines.Add(Line(record.Id, record.EntryKind, record.Payload)));
+        }
+
+        return lines;
     }
 
     private static void Mutate(SimDisk disk, SimDisk other, Random random)
@@ -361,6 +414,47 @@ public sealed class WalDamageTests
         return (disk, text);
     }
 
+    /// <summary>
+    /// Truncations within a frame, a segment and back over several, a snapshot marker, commit indexes; all synced. A small
+    /// log has its marker in the middle and truncations after it.
+    /// </summary>
+    private static (SimDisk Disk, string Log) ChangedLog(long segmentBytes = 5 * 512)
+    {
+        var disk = new SimDisk();
+        var random = new Random(6);
+        using (var log = WriteAheadLog.Open(disk, WalRig.SmallSegments with { SegmentBytes = segmentBytes }, newLogId: 1))
+        {
+            WalRecord[][] frames =
+            [
+                [WalRecord.Of(new HardState(1, 2)), Entry(1, 1), Entry(1, 2)],
+                [Entry(1, 3), Entry(1, 4), WalRecord.Commit(2)],
+                [WalRecord.Of(new HardState(2, 0)), WalRecord.Truncate(4), Entry(2, 4), Entry(2, 5)],
+                [WalRecord.SnapshotMarker(new EntryId(3, 20))],
+                [Entry(3, 21), Entry(3, 22), WalRecord.Truncate(22), Entry(4, 22)],
+                [Entry(4, 23), WalRecord.Commit(21)],
+                [Entry(4, 24), Entry(4, 25)],
+                [WalRecord.Of(new HardState(5, 1)), WalRecord.Truncate(22), WalRecord.Commit(21)],
+                [Entry(5, 22), Entry(5, 23)],
+                [WalRecord.Truncate(24), WalRecord.Commit(22), Entry(5, 24)],
+            ];
+            foreach (var frame in frames)
+            {
+                log.Append(frame);
+                log.Sync();
+            }
+        }
+
+        Assert.True(TryRead(disk, out var text, out _));
+        return (disk, text);
+
+        WalRecord Entry(ulong term, ulong index)
+        {
+            var payload = new byte[random.Next(0, 500)];
+            random.NextBytes(payload);
+            return WalRecord.Entry(new EntryId(term, index), EntryKind.Normal, payload);
+        }
+    }
+
     /// <summary>Payloads in which a flipped bit makes a sector all zero, if nothing is done against it.</summary>
     private static (SimDisk Disk, string Log) SparseLog()
     {
@@ -380,22 +474,24 @@ public sealed class WalDamageTests
         return (disk, text);
     }
 
-    private static List<(long End, EntryId Entry)> FrameEnds(SimDisk disk, in UsedSegment segment)
+    private static List<(long End, LogState State)> FrameEnds(
+        SimDisk disk, in UsedSegment segment, Action<WalRecord>? sink = null)
     {
         using var file = disk.Open(WalFormat.SegmentName(segment.Id));
         var reader = new SegmentReader(file, segment.Header, new byte[segment.Bytes]);
         reader.Refill();
-        var ends = new List<(long, EntryId)>();
+        var ends = new List<(long, LogState)>();
+        var state = segment.Header.Before;
         while (reader.ReadFrame() == FrameStatus.Sound)
         {
             var rest = reader.Payload;
-            var entry = default(EntryId);
             while (WalRecord.TryDecode(ref rest, out var record))
             {
-                entry = record.Id;
+                state = state.After(record, out _)!.Value;
+                sink?.Invoke(record);
             }
 
-            ends.Add((reader.Offset, entry));
+            ends.Add((reader.Offset, state));
         }
 
         return ends;
@@ -413,8 +509,7 @@ public sealed class WalDamageTests
             {
                 foreach (ref readonly var entry in entries)
                 {
-                    lines.Add(string.Create(
-                        CultureInfo.InvariantCulture, $"{entry.Id} {entry.Kind} {Crc32C.Compute(entry.Payload.Span)}"));
+                    lines.Add(Line(entry.Id, entry.Kind, entry.Payload));
                 }
             });
             log = string.Join('\n', lines);
@@ -426,6 +521,9 @@ public sealed class WalDamageTests
             return false;
         }
     }
+
+    private static string Line(EntryId id, EntryKind kind, ReadOnlyMemory<byte> payload) =>
+        string.Create(CultureInfo.InvariantCulture, $"{id} {kind} {Crc32C.Compute(payload.Span)}");
 
     private static void AssertNamesPlace(SimDisk disk, LogCorruptException refusal) =>
         Assert.Matches($@"{disk.Location}/[0-9a-f]{{16}}\.wal at byte \d+: ", refusal.Message);

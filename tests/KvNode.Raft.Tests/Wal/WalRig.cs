@@ -1,3 +1,4 @@
+using KvNode.Raft.Core;
 using KvNode.Raft.Wal;
 using Xunit;
 
@@ -8,10 +9,8 @@ namespace KvNode.Raft.Tests;
 /// </summary>
 internal sealed class WalRig(SimDisk disk, WalOptions options)
 {
-    private sealed record Frame(
-        EntryId Last, HardState State, List<(EntryId Id, EntryKind Kind, byte[] Payload)> Entries);
-
-    private readonly List<Frame> _frames = [];
+    private readonly List<WalRecord[]> _frames = [];
+    private LogModel _model = new();
     private int _synced;
     private ulong _retired;
 
@@ -26,9 +25,11 @@ internal sealed class WalRig(SimDisk disk, WalOptions options)
 
     public WriteAheadLog? Log { get; private set; }
 
-    public EntryId Last => _frames.Count == 0 ? default : _frames[^1].Last;
+    public LogModel Model => _model;
 
-    public HardState State => _frames.Count == 0 ? default : _frames[^1].State;
+    public EntryId Last => _model.Last;
+
+    public HardState State => _model.State;
 
     public int FramesWritten => _frames.Count;
 
@@ -41,22 +42,7 @@ internal sealed class WalRig(SimDisk disk, WalOptions options)
     /// <summary>Appends a frame. On DiskFullException it must never be seen again; on any other it may.</summary>
     public void Append(params WalRecord[] records)
     {
-        var entries = new List<(EntryId, EntryKind, byte[])>();
-        var (last, state) = (Last, State);
-        foreach (var record in records)
-        {
-            if (record.Kind == RecordKind.HardState)
-            {
-                state = new HardState(record.Id.Term, record.Id.Index);
-            }
-            else
-            {
-                last = record.Id;
-                entries.Add((record.Id, record.EntryKind, record.Payload.ToArray()));
-            }
-        }
-
-        _frames.Add(new Frame(last, state, entries));
+        _frames.Add(records);
         try
         {
             Log!.Append(records);
@@ -66,6 +52,13 @@ internal sealed class WalRig(SimDisk disk, WalOptions options)
             _frames.RemoveAt(_frames.Count - 1);
             throw;
         }
+
+        foreach (ref readonly var record in records.AsSpan())
+        {
+            _model.Apply(record);
+        }
+
+        Assert.Equal((Last, State, _model.Commit), (Log.Last, Log.HardState, Log.Commit));
     }
 
     /// <summary>One entry in the present term.</summary>
@@ -76,6 +69,7 @@ internal sealed class WalRig(SimDisk disk, WalOptions options)
     {
         Log!.Sync();
         _synced = _frames.Count;
+        Assert.Equal(Last.Index, Log.DurableIndex);
     }
 
     public void Retire(ulong index)
@@ -154,22 +148,68 @@ internal sealed class WalRig(SimDisk disk, WalOptions options)
         return payload;
     }
 
+    /// <summary>Reads a random range back and compares it.</summary>
+    public void CheckRead(Random random)
+    {
+        var first = (ulong)random.NextInt64((long)Log!.FirstIndex, (long)Last.Index + 2);
+        var last = first + (ulong)random.Next(8);
+        var bytesMax = random.Next(3) == 0 ? random.Next(5000) : long.MaxValue;
+        var expected = _model.Between(first - 1, last);
+        var found = Log.ReadEntries(first, last, bytesMax);
+        CheckSame(expected.Take(found.Count), found);
+        var bytes = found.Sum(entry => (long)entry.Size);
+        Assert.True(found.Count <= 1 || bytes <= bytesMax);
+        Assert.True(
+            found.Count == expected.Count
+            || (found.Count > 0 && bytes + expected[found.Count].Payload.Length + LogEntry.OverheadBytes > bytesMax));
+    }
+
+    /// <summary>What the log says of itself while it is open is what an inspection of its files finds.</summary>
+    public void CheckInspection()
+    {
+        var image = WalRecovery.Inspect(Disk);
+        Assert.Equal(Log!.FirstIndex, image.FirstIndex);
+        Assert.Equal(Log.BeforeFirst, image.BeforeFirst);
+        Assert.Equal(Log.CopyTermRuns(), image.TermRuns);
+        CheckImage(image);
+    }
+
     private WalRecord[] RandomRecords(Random random)
     {
         var records = new List<WalRecord>();
+        var (last, commit, floor) = (Last.Index, _model.Commit, Log!.FirstIndex - 1);
         var term = Math.Max(Math.Max(Last.Term, State.Term), 1);
-        if (random.Next(5) == 0)
+        for (var parts = random.Next(1, 4); parts > 0; parts--)
         {
-            term += (ulong)random.Next(3);
-            records.Add(WalRecord.Of(new HardState(term, (ulong)random.Next(3))));
-        }
+            switch (random.Next(24))
+            {
+                case < 3:
+                    term += (ulong)random.Next(3);
+                    records.Add(WalRecord.Of(new HardState(term, (ulong)random.Next(3))));
+                    break;
+                case < 7:
+                    floor = Math.Max(floor, commit);
+                    last = (ulong)random.NextInt64((long)Math.Max(floor, last - Math.Min(last, 12)), (long)last + 1);
+                    records.Add(WalRecord.Truncate(last + 1));
+                    break;
+                case < 8:
+                    last = commit = floor = commit + (ulong)random.Next(20);
+                    records.Add(WalRecord.SnapshotMarker(new EntryId(term, last)));
+                    break;
+                case < 12:
+                    commit = (ulong)random.NextInt64((long)commit, (long)last + 1);
+                    records.Add(WalRecord.Commit(commit));
+                    break;
+                default:
+                    for (var count = random.Next(1, 4); count > 0; count--)
+                    {
+                        var kind = random.Next(10) == 0 ? EntryKind.Empty : EntryKind.Normal;
+                        var payload = kind == EntryKind.Empty ? [] : RandomPayload(random);
+                        records.Add(WalRecord.Entry(new EntryId(term, ++last), kind, payload));
+                    }
 
-        var count = random.Next(records.Count == 0 ? 1 : 0, 4);
-        for (var i = 0; i < count; i++)
-        {
-            var kind = random.Next(10) == 0 ? EntryKind.Empty : EntryKind.Normal;
-            var payload = kind == EntryKind.Empty ? [] : RandomPayload(random);
-            records.Add(WalRecord.Entry(new EntryId(term, Last.Index + 1 + (ulong)i), kind, payload));
+                    break;
+            }
         }
 
         return [.. records];
@@ -186,29 +226,58 @@ internal sealed class WalRig(SimDisk disk, WalOptions options)
         Assert.InRange(recovered, _synced, _frames.Count);
         _frames.RemoveRange(recovered, _frames.Count - recovered);
         _synced = recovered;
+        _model = new LogModel();
+        foreach (var frame in _frames)
+        {
+            foreach (ref readonly var record in frame.AsSpan())
+            {
+                _model.Apply(record);
+            }
+        }
 
-        Assert.Equal(Last, image.Last);
-        Assert.Equal(State, image.HardState);
-        Assert.InRange(image.FirstIndex, 1UL, _retired + 1);
-        CheckReplay(image.FirstIndex - 1);
-        CheckReplay((image.FirstIndex + image.Last.Index) / 2);
+        Assert.Equal((Last, State, _model.Commit), (Log.Last, Log.HardState, Log.Commit));
+        Assert.Equal(image.FirstIndex, Log.FirstIndex);
+        CheckImage(image);
+        var tail = (image.FirstIndex + Last.Index + 1) / 2;
+        CheckSame(_model.Between(tail - 1, ulong.MaxValue), Log.LoadTail(tail));
     }
 
-    private void CheckReplay(ulong after)
+    private void CheckImage(WalImage image)
     {
-        using var expected = _frames.SelectMany(frame => frame.Entries)
-            .Where(entry => entry.Id.Index > after)
-            .GetEnumerator();
-        WalReplay.Run(Disk, Log!.Image, after, entries =>
+        Assert.Equal((Last, State, _model.Commit), (image.Last, image.HardState, image.Commit));
+        var before = image.BeforeFirst;
+        Assert.InRange(before.Index, _model.BeforeFirst.Index, Math.Max(_model.BeforeFirst.Index, _retired));
+        Assert.Equal(_model.TermOf(before.Index), before.Term);
+        Assert.Equal(_model.TermRuns(before.Index), image.TermRuns);
+        CheckReplay(image, before.Index, ulong.MaxValue);
+        CheckReplay(image, (before.Index + image.Last.Index) / 2, ulong.MaxValue);
+        CheckReplay(image, before.Index, (before.Index + image.Last.Index) / 2);
+    }
+
+    private void CheckReplay(WalImage image, ulong after, ulong through)
+    {
+        var found = new List<LogEntry>();
+        WalReplay.Run(Disk, image.LogId, image.Map, after, through, entries =>
         {
             foreach (ref readonly var entry in entries)
             {
-                Assert.True(expected.MoveNext());
-                Assert.Equal(expected.Current.Id, entry.Id);
-                Assert.Equal(expected.Current.Kind, entry.Kind);
-                Assert.True(expected.Current.Payload.AsSpan().SequenceEqual(entry.Payload.Span));
+                found.Add(new LogEntry(entry.Id, entry.Kind, entry.Payload.ToArray()));
             }
         });
-        Assert.False(expected.MoveNext());
+        CheckSame(_model.Between(after, through), found);
+    }
+
+    private static void CheckSame(IEnumerable<WalRecord> expected, List<LogEntry> found)
+    {
+        var at = 0;
+        foreach (var entry in expected)
+        {
+            Assert.True(at < found.Count);
+            Assert.Equal((entry.Id, entry.EntryKind), (found[at].Id, found[at].Kind));
+            Assert.True(entry.Payload.Span.SequenceEqual(found[at].Payload.Span));
+            at++;
+        }
+
+        Assert.Equal(at, found.Count);
     }
 }

@@ -249,7 +249,7 @@ public sealed class WalSegmentTests
         var (_, log) = NewLog(WalRig.SmallSegments with { SegmentBytes = 1 << 20 }, new NullDisk());
         using (log)
         {
-            WalRecord[] records = [default];
+            WalRecord[] records = new WalRecord[2];
             var payload = new byte[300];
             // The first rounds may pay for code being compiled again; an allocation per append would be in every one.
             var least = long.MaxValue;
@@ -269,6 +269,7 @@ public sealed class WalSegmentTests
             void Next()
             {
                 records[0] = WalRecord.Entry(new EntryId(1, log.Last.Index + 1), EntryKind.Normal, payload);
+                records[1] = WalRecord.Commit(log.Last.Index);
                 log.Append(records);
                 log.Sync();
             }

@@ -113,19 +113,20 @@ internal sealed class TinyCluster
     /// <summary>The driver's part: entries from disk and whole states.</summary>
     private void Transfer(TinyNode node)
     {
-        foreach (var request in node.Fetches)
+        FetchRequest[] fetches = [.. node.Fetches];
+        node.Fetches.Clear();
+        foreach (var request in fetches)
         {
             node.Core.OnFetched(request.Peer, node.Fetch(request));
             node.Turn(_wire);
         }
 
-        node.Fetches.Clear();
         foreach (var peer in node.SnapshotsWanted)
         {
             var ok = Nodes.ContainsKey(peer) && !Drops(new Message { Type = MessageType.InstallSnapshot, To = peer });
             if (ok)
             {
-                Nodes[peer].Restore(node.Options.NodeId, node.Core.Term, node.State, _wire);
+                _ = Nodes[peer].Restore(node.Options.NodeId, node.Core.Term, node.State, _wire);
             }
 
             node.Core.ReportSnapshot(peer, node.State.Position, ok);

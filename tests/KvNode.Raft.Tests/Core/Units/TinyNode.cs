@@ -18,10 +18,13 @@ internal sealed class TinyNode
     private ulong _diskCommit;
     private ulong _lives;
 
-    public TinyNode(CoreOptions options, Membership membership)
+    /// <param name="start">Where a new cluster's log begins: what its members have in common from the outset.</param>
+    public TinyNode(CoreOptions options, Membership membership, EntryId start = default)
     {
         Options = options;
-        State = new Applied(default, membership, 0);
+        State = new Applied(start, membership, 0);
+        _diskBeforeFirst = start;
+        _diskHardState = new HardState(start.Term, 0);
         Core = Start();
     }
 
@@ -143,14 +146,16 @@ internal sealed class TinyNode
         Core = Start();
     }
 
-    public void Restore(ulong leader, ulong term, Applied snapshot, List<Message> sent)
+    public bool Restore(ulong leader, ulong term, Applied snapshot, List<Message> sent)
     {
-        if (Core.OnSnapshotReceived(leader, term, snapshot.Position, snapshot.Membership))
+        var isTaken = Core.OnSnapshotReceived(leader, term, snapshot.Position, snapshot.Membership);
+        if (isTaken)
         {
             _incoming[snapshot.Position] = snapshot;
         }
 
         Turn(sent);
+        return isTaken;
     }
 
     /// <summary>Drops the log up to what is applied, but for some entries.</summary>

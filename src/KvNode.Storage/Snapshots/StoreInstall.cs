@@ -1,22 +1,7 @@
 using System.Buffers;
 using System.Runtime.ExceptionServices;
-using KvNode.Storage.Snapshots;
 
-namespace KvNode.Storage;
-
-/// <summary>What the snapshot that is to be installed claims to be; its own header must say the same.</summary>
-public sealed record InstallManifest
-{
-    /// <summary>Index and term of the last log entry the state contains.</summary>
-    public required ulong Index { get; init; }
-    public required ulong Term { get; init; }
-
-    /// <summary>Keys in it.</summary>
-    public required long Count { get; init; }
-
-    /// <summary>The consensus engine's own bytes as of that entry.</summary>
-    public required ReadOnlyMemory<byte> EngineState { get; init; }
-}
+namespace KvNode.Storage.Snapshots;
 
 /// <summary>
 /// A state being built from the bytes of a <c>state.bin</c>, beside the store's, until <see cref="Commit"/> puts it in
@@ -44,6 +29,7 @@ public sealed class StoreInstall : IDisposable
     private const int ValueBytesFirst = 64 * 1024;
 
     private readonly Store _store;
+    private readonly InstallManifest _manifest;
     private readonly string _directory;
     private readonly DiskOptions _diskOptions;
     private readonly BytePipe _pipe = new();
@@ -55,29 +41,37 @@ public sealed class StoreInstall : IDisposable
 
     // Written by the loader, read by others after it has ended.
     private DiskKeyspace? _disk;
+    private long _clockMs;
     private ExceptionDispatchInfo? _failure;
 
     private bool _completed;
     private bool _committed;
     private bool _disposed;
 
-    internal StoreInstall(Store store, InstallManifest manifest, string directory, long mapBytes)
+    private StoreInstall(Store store, InstallManifest manifest, string directory)
     {
         _store = store;
-        Manifest = manifest;
+        _manifest = manifest;
         _directory = directory;
-        _diskOptions = new DiskOptions { MapBytes = mapBytes, MapBytesFloor = Math.Min(mapBytes, MapBytesFloor) };
+        _diskOptions = new DiskOptions { MapBytes = store.MapBytes, MapBytesFloor = Math.Min(store.MapBytes, MapBytesFloor) };
         _loader = new Thread(RunLoader) { IsBackground = true, Name = "kv-install" };
         _loader.Start();
     }
 
-    internal InstallManifest Manifest { get; }
-
-    /// <summary>The state's clock, as the snapshot says. After completion.</summary>
-    internal long ClockMs { get; private set; }
-
     /// <summary>For tests: called before each commit of the new files, by the thread that writes them.</summary>
     internal Action? CommitFailpoint { get; set; }
+
+    /// <summary>
+    /// Begins to build the state that will replace the store's, beside it. The present state is read and written meanwhile
+    /// as ever. One install at a time.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">Another install of this store has not been disposed.</exception>
+    /// <exception cref="IOException">What an earlier one left cannot be deleted.</exception>
+    public static StoreInstall Begin(Store store, InstallManifest manifest)
+    {
+        ArgumentNullException.ThrowIfNull(store);
+        return new StoreInstall(store, manifest, store.BeginAside());
+    }
 
     /// <summary>Takes the next bytes; waits while those before are being worked in.</summary>
     /// <exception cref="IOException">See the remarks.</exception>
@@ -124,7 +118,7 @@ public sealed class StoreInstall : IDisposable
             throw new InvalidOperationException("the snapshot has been committed");
         }
 
-        _store.Swap(this, _disk!);
+        _store.Swap(_manifest, _clockMs, _disk!);
         _committed = true;
     }
 
@@ -153,7 +147,7 @@ public sealed class StoreInstall : IDisposable
             // Not there yet, or not to be deleted: then the next install will say so, and the next start.
         }
 
-        _store.EndInstall();
+        _store.EndAside();
     }
 
     private void ThrowIfFailed() => _failure?.Throw();
@@ -183,7 +177,7 @@ public sealed class StoreInstall : IDisposable
     {
         using var reader = new SnapshotReader(_pipe);
         CheckHeader(reader.Header);
-        ClockMs = reader.Header.ClockMs;
+        _clockMs = reader.Header.ClockMs;
         _disk = DiskKeyspace.Open(_directory, _diskOptions);
         var writer = _disk.BeginWrite();
         try
@@ -197,14 +191,14 @@ public sealed class StoreInstall : IDisposable
             writer.SetState(
                 new DiskState
                 {
-                    AppliedIndex = Manifest.Index,
-                    AppliedTerm = Manifest.Term,
-                    Count = Manifest.Count,
-                    ClockMs = ClockMs,
-                    InstalledIndex = Manifest.Index,
-                    InstalledTerm = Manifest.Term,
+                    AppliedIndex = _manifest.Index,
+                    AppliedTerm = _manifest.Term,
+                    Count = _manifest.Count,
+                    ClockMs = _clockMs,
+                    InstalledIndex = _manifest.Index,
+                    InstalledTerm = _manifest.Term,
                 },
-                Manifest.EngineState.Span);
+                _manifest.EngineState.Span);
             CommitFailpoint?.Invoke();
             writer.Commit();
         }
@@ -216,14 +210,14 @@ public sealed class StoreInstall : IDisposable
 
     private void CheckHeader(SnapshotHeader header)
     {
-        if (header.Index != Manifest.Index || header.Term != Manifest.Term || header.Count != Manifest.Count)
+        if (header.Index != _manifest.Index || header.Term != _manifest.Term || header.Count != _manifest.Count)
         {
             throw new SnapshotFormatException(
                 $"the snapshot is of entry {header.Index} of term {header.Term} with {header.Count} keys, not of entry "
-                + $"{Manifest.Index} of term {Manifest.Term} with {Manifest.Count}, as announced");
+                + $"{_manifest.Index} of term {_manifest.Term} with {_manifest.Count}, as announced");
         }
 
-        if (!header.EngineState.Span.SequenceEqual(Manifest.EngineState.Span))
+        if (!header.EngineState.Span.SequenceEqual(_manifest.EngineState.Span))
         {
             throw new SnapshotFormatException("the snapshot's engine state is not the one announced");
         }

@@ -56,7 +56,7 @@ internal struct FrameSlots
 /// </summary>
 /// <remarks>Two checksums, so that the length is known to be right before memory is set aside for it. Who sends and who
 /// receives is not repeated here: the connection's handshake has proven it.</remarks>
-internal struct FrameHeader
+internal struct PeerFrameHeader
 {
     public const int Bytes = 80;
 
@@ -85,14 +85,14 @@ internal struct FrameHeader
     }
 
     /// <exception cref="PeerProtocolException">The bytes are not the header of a frame that may be sent.</exception>
-    public static FrameHeader Decode(ReadOnlySpan<byte> source, int payloadBytesMax)
+    public static PeerFrameHeader Decode(ReadOnlySpan<byte> source, int payloadBytesMax)
     {
         if (BinaryPrimitives.ReadUInt32LittleEndian(source) != Crc32C.Compute(source[4..Bytes]))
         {
             throw new PeerProtocolException("a frame header with a wrong checksum");
         }
 
-        var header = new FrameHeader
+        var header = new PeerFrameHeader
         {
             PayloadBytes = BinaryPrimitives.ReadInt32LittleEndian(source[4..]),
             PayloadCrc = BinaryPrimitives.ReadUInt32LittleEndian(source[8..]),

@@ -1,0 +1,31 @@
+using System.Globalization;
+using KvNode.Raft.Transport;
+
+namespace KvNode.Server.Hosting;
+
+/// <summary>What the transport between nodes has to say, as log lines.</summary>
+internal static class PeerLog
+{
+    public static Action<PeerNotice> To(ILogger log) => notice =>
+    {
+        var peer = notice.Peer.ToString("x16", CultureInfo.InvariantCulture);
+        switch (notice.Kind)
+        {
+            case PeerNoticeKind.LoopbackOnly:
+                Log.PeersOnLoopbackOnly(log);
+                break;
+            case PeerNoticeKind.Refused:
+                Log.PeerRefused(log, notice.Address, notice.Detail, notice.Suppressed);
+                break;
+            case PeerNoticeKind.CallRefused:
+                Log.PeerCallRefused(log, peer, notice.Address, notice.Detail, notice.Suppressed);
+                break;
+            case PeerNoticeKind.Connected:
+                Log.PeerConnected(log, peer, notice.Address);
+                break;
+            default:
+                Log.PeerDisconnected(log, peer, notice.Address, notice.Detail);
+                break;
+        }
+    };
+}
