@@ -10,12 +10,19 @@ internal sealed record ClusterOptions
 {
     public const string JoinFlag = "--join";
     public const string AdvertiseFlag = "--advertise";
-    public const string ElectionFlag = "--election-timeout";
+
+    /// <summary>What peers outside loopback must know of each other.</summary>
+    public const string SecretVariable = "KVNODE_CLUSTER_SECRET";
 
     /// <summary>Small segments, buffers and logs, so that rolling, flushing and compaction are under way at each fault.</summary>
     public static string[] Small { get; } = ["--wal-segment-size", "1mb", "--write-buffer", "1mb", "--log-keep", "4mb"];
 
     public string[] Arguments { get; init; } = Small;
+
+    public IReadOnlyDictionary<string, string> Environment { get; init; } = new Dictionary<string, string>(StringComparer.Ordinal);
+
+    /// <summary>Each node in a network namespace of its own; null: on loopback, behind proxies.</summary>
+    public NetworkNamespaces? Network { get; init; }
 
     /// <summary>Under the disk fault injector, which needs a C compiler.</summary>
     public bool WithFaults { get; init; }

@@ -1,3 +1,4 @@
+using System.Net;
 using KvNode.Testing;
 
 namespace KvNode.Cluster.Tests.Harness;
@@ -76,7 +77,9 @@ internal sealed class ClusterNode : IDisposable
     public string Data => _directory.Sub("data");
 
     /// <summary>What others and clients are told.</summary>
-    public string Advertised => $"127.0.0.1:{Proxy.Port}";
+    public string Advertised => _options.Network is { } network
+        ? $"{network.AddressOf(Index)}:{NetworkNamespaces.Port}"
+        : $"127.0.0.1:{Proxy.Port}";
 
     /// <summary>Where its clients connect, past the proxy.</summary>
     public int Port => Process.Port;
@@ -125,9 +128,11 @@ internal sealed class ClusterNode : IDisposable
             {
                 DataDirectory = Data,
                 Arguments = [ClusterOptions.AdvertiseFlag, Advertised, .. flags, .. _options.Arguments],
-                Environment = _options.WithFaults ? Faults.Environment : new Dictionary<string, string>(StringComparer.Ordinal),
+                Environment = Environment(),
+                Address = _options.Network?.AddressOf(Index) ?? IPAddress.Loopback,
+                Launcher = _options.Network?.LauncherOf(Index) ?? [],
             },
-            Ports.Free());
+            _options.Network is null ? Ports.Free() : NetworkNamespaces.Port);
         IsPaused = false;
         Proxy.Target = _process.Port;
     }
@@ -187,6 +192,17 @@ internal sealed class ClusterNode : IDisposable
 
     /// <summary>The log of the life that has ended or is about to.</summary>
     public string AllLog() => Log + (_process is null ? "" : $"--- node {Index}, life {_lives}\n{_process.ErrorText}");
+
+    private Dictionary<string, string> Environment()
+    {
+        var environment = new Dictionary<string, string>(_options.Environment, StringComparer.Ordinal);
+        foreach (var (name, value) in _options.WithFaults ? Faults.Environment : environment)
+        {
+            environment[name] = value;
+        }
+
+        return environment;
+    }
 
     private void KeepLog() => Log = AllLog();
 }
