@@ -280,7 +280,7 @@ internal sealed class NoPeers : IPeerTransport
 
     public void Send(in Message message) => Assert.Fail($"a message to {message.To}");
 
-    public bool SendForward(ulong to, ulong origin, ulong incarnation, ulong sequence, ReadOnlySpan<byte> payload) => false;
+    public bool SendForward(ulong to, ulong term, ulong incarnation, ulong sequence, ReadOnlySpan<byte> payload) => false;
 
     public void SendForwardRefused(ulong to, ulong sequence, byte reason, string? text)
     {

@@ -141,7 +141,7 @@ public sealed class KvStateMachineTests : IDisposable
                 WriteBufferBytes = 1 << 20,
                 Fatal = e => throw new InvalidOperationException("the store gave up", e),
             });
-            Machine = new KvStateMachine(Store, new Executor(CommandTable.Default, Store, new ServerStats()), ["n:1"]);
+            Machine = new KvStateMachine(Store, new Executor(CommandTable.Default, new ServerStats()), ["n:1"]);
         }
 
         public Store Store { get; }

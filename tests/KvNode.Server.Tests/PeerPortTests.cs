@@ -5,7 +5,8 @@ using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using KvNode.Raft;
-using KvNode.Raft.SingleVoter;
+using KvNode.Raft.Engine;
+using KvNode.Raft.Snapshots;
 using KvNode.Raft.Transport;
 using KvNode.Server.Commands;
 using KvNode.Server.Hosting;
@@ -32,7 +33,7 @@ public sealed class PeerPortTests : IAsyncDisposable
     private readonly ClientList _clients;
     private readonly Store _store;
     private readonly KvStateMachine _machine;
-    private readonly SingleVoterEngine _engine;
+    private readonly RaftEngine _engine;
     private readonly Executor _executor;
     private Listener? _listener;
     private TlsMaterial? _tls;
@@ -46,11 +47,19 @@ public sealed class PeerPortTests : IAsyncDisposable
             EnsureLogDurable = index => _engine!.EnsureLogDurable(index),
             Fatal = static _ => { },
         });
-        _executor = new Executor(CommandTable.Default, _store, _stats);
+        _executor = new Executor(CommandTable.Default, _stats);
         _machine = new KvStateMachine(_store, _executor, ["127.0.0.1:1"]);
-        _engine = new SingleVoterEngine(
-            new SingleVoterOptions { LogDirectory = _directory.Sub("data"), Address = "127.0.0.1:1", SegmentBytes = 1 << 20 },
+        _engine = new RaftEngine(
+            new RaftOptions
+            {
+                LogDirectory = _directory.Sub("data"),
+                DataDirectory = _directory.Sub("data"),
+                Address = "127.0.0.1:1",
+                SegmentBytes = 1 << 20,
+            },
             new NoSnapshots(),
+            TransportSecurity.None,
+            static _ => { },
             static _ => { });
     }
 
@@ -203,7 +212,7 @@ public sealed class PeerPortTests : IAsyncDisposable
             CommandTable.Default,
             _store,
             _engine,
-            new Proposer(_engine, _executor, TimeProvider.System),
+            new Proposer(_engine, TimeProvider.System),
             _executor,
             new NodeControl(_engine, _store, _clients, _stats, [], static () => { }),
             _stats,

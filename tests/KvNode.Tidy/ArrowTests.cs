@@ -20,8 +20,10 @@ public sealed partial class ArrowTests
             ["Native"] = [],
             ["Wal"] = ["", "Native"],
             ["Snapshots"] = ["", "Native"],
-            ["SingleVoter"] = ["", "Native", "Wal", "Snapshots"],
+            ["Core"] = [""],
+            ["Identity"] = ["", "Native", "Wal"],
             ["Transport"] = ["", "Core", "Wal"],
+            ["Engine"] = ["", "Native", "Wal", "Snapshots", "Core", "Identity", "Transport"],
         },
         ["src/KvNode.Storage"] = new(StringComparer.Ordinal)
         {

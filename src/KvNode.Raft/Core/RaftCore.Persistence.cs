@@ -131,7 +131,8 @@ internal sealed partial class RaftCore
             return;
         }
 
-        _truncateFrom = _truncateFrom == 0 ? index : Math.Min(_truncateFrom, index);
+        // Of several in one turn the last one is the lowest: the first already took back what lies above it.
+        _truncateFrom = index;
         ForgetWritten(index - 1);
     }
 

@@ -19,10 +19,11 @@ internal interface IPeerSink
     void OnMessage(in Message message, FrameBuffer? buffer);
 
     /// <summary>A batch that another node's clients wait for.</summary>
+    /// <param name="term">The term of the leader it is meant for.</param>
     /// <param name="payload">Lies in <paramref name="buffer"/>.</param>
     /// <param name="buffer">As in <see cref="OnMessage"/>; null for an empty payload.</param>
     void OnForward(
-        ulong from, ulong origin, ulong incarnation, ulong sequence, ReadOnlyMemory<byte> payload, FrameBuffer? buffer);
+        ulong from, ulong term, ulong incarnation, ulong sequence, ReadOnlyMemory<byte> payload, FrameBuffer? buffer);
 
     void OnForwardRefused(ulong from, ulong sequence, byte reason, string text);
 

@@ -36,9 +36,9 @@ internal interface IPeerTransport : IDisposable
     void Send(in Message message);
 
     /// <summary>A batch of writes on its way to the leader, for it to merge into an entry.</summary>
-    /// <param name="origin">The node whose clients wait for it; the sender itself.</param>
+    /// <param name="term">The term of the leader it is meant for: another one must not take it.</param>
     /// <returns>False when there is no connection or too much waits already: nothing was taken, try again later.</returns>
-    bool SendForward(ulong to, ulong origin, ulong incarnation, ulong sequence, ReadOnlySpan<byte> payload);
+    bool SendForward(ulong to, ulong term, ulong incarnation, ulong sequence, ReadOnlySpan<byte> payload);
 
     /// <summary>Tells a node that a forwarded batch was not taken into the log.</summary>
     /// <param name="reason">The driver's own number.</param>

@@ -10,7 +10,7 @@ internal enum FrameType : byte
     /// <summary>Nothing; shows that the connection lives.</summary>
     Ping = 64,
 
-    /// <summary>Slots: origin, incarnation, sequence. Payload: the batch.</summary>
+    /// <summary>Slots: term, incarnation, sequence. Payload: the batch.</summary>
     Forward = 65,
 
     /// <summary>Slots: sequence. Flags: the reason. Payload: text in UTF-8.</summary>

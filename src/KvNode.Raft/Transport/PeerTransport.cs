@@ -93,10 +93,10 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
         }
     }
 
-    public bool SendForward(ulong to, ulong origin, ulong incarnation, ulong sequence, ReadOnlySpan<byte> payload)
+    public bool SendForward(ulong to, ulong term, ulong incarnation, ulong sequence, ReadOnlySpan<byte> payload)
     {
         var slots = new FrameSlots();
-        slots[0] = origin;
+        slots[0] = term;
         slots[1] = incarnation;
         slots[2] = sequence;
         return Way(to)?.Send(FrameType.Forward, flags: 0, in slots, payload, isSmall: false) == SendResult.Taken;

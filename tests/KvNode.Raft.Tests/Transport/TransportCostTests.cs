@@ -58,7 +58,7 @@ public sealed class TransportCostTests
         }
 
         public void OnForward(
-            ulong from, ulong origin, ulong incarnation, ulong sequence, ReadOnlyMemory<byte> payload, FrameBuffer? buffer) =>
+            ulong from, ulong term, ulong incarnation, ulong sequence, ReadOnlyMemory<byte> payload, FrameBuffer? buffer) =>
             throw new InvalidOperationException();
 
         public void OnForwardRefused(ulong from, ulong sequence, byte reason, string text) =>

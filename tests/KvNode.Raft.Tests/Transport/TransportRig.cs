@@ -63,9 +63,9 @@ internal sealed class RecordingSink : IPeerSink
     }
 
     public void OnForward(
-        ulong from, ulong origin, ulong incarnation, ulong sequence, ReadOnlyMemory<byte> payload, FrameBuffer? buffer)
+        ulong from, ulong term, ulong incarnation, ulong sequence, ReadOnlyMemory<byte> payload, FrameBuffer? buffer)
     {
-        Add(new Told.Forward(from, origin, incarnation, sequence, payload.ToArray()));
+        Add(new Told.Forward(from, term, incarnation, sequence, payload.ToArray()));
         buffer?.Release();
     }
 
