@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Net;
 
 namespace KvNode.Testing;
 
@@ -6,6 +7,9 @@ namespace KvNode.Testing;
 public sealed record NodeOptions
 {
     public required string DataDirectory { get; init; }
+
+    /// <summary>Where it listens. Another than loopback only in a network of the test's own.</summary>
+    public IPAddress Address { get; init; } = IPAddress.Loopback;
 
     /// <summary>Further arguments, after <c>--addr</c> and <c>--data</c>.</summary>
     public string[] Arguments { get; init; } = [];
@@ -71,7 +75,7 @@ public sealed class NodeProcess : IDisposable
     {
         string[] command =
         [
-            .. options.Launcher, Repository.NodeBinary, "--addr", $"127.0.0.1:{port}", "--data", options.DataDirectory,
+            .. options.Launcher, Repository.NodeBinary, "--addr", $"{options.Address}:{port}", "--data", options.DataDirectory,
             .. options.Arguments,
         ];
         var start = new ChildStart { Program = command[0], Arguments = command[1..], Environment = options.Environment };
@@ -81,7 +85,7 @@ public sealed class NodeProcess : IDisposable
     /// <summary>The same node again, after it ended.</summary>
     public NodeProcess Restart() => Start(Options);
 
-    public RespClient Connect(TimeSpan? timeout = null) => new(Port, timeout);
+    public RespClient Connect(TimeSpan? timeout = null) => new(new IPEndPoint(Options.Address, Port), timeout);
 
     /// <summary>kill -9 and wait until it is gone.</summary>
     public void Kill9() => Process.Kill9();

@@ -27,9 +27,14 @@ public sealed class RespClient : IDisposable
     private int _end;
 
     public RespClient(int port, TimeSpan? timeout = null)
+        : this(new IPEndPoint(IPAddress.Loopback, port), timeout)
+    {
+    }
+
+    public RespClient(IPEndPoint server, TimeSpan? timeout = null)
     {
         Timeout = timeout ?? TimeSpan.FromSeconds(20);
-        _socket.Connect(new IPEndPoint(IPAddress.Loopback, port));
+        _socket.Connect(server);
     }
 
     public Socket Socket => _socket;

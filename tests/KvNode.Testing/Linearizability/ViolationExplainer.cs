@@ -20,7 +20,8 @@ internal sealed class ViolationExplainer
 
     private ViolationExplainer(StepGroup group, CheckLimits limits)
     {
-        _operations = [.. group.Steps.Select(static step => step.Operation)];
+        // By time; those of one client stay in order.
+        _operations = [.. group.Steps.Select(static step => step.Operation).OrderBy(static operation => operation.CalledAt)];
         _originals = _operations;
         _stepsLeft = limits.ExplanationStepsMax;
 
@@ -38,10 +39,51 @@ internal sealed class ViolationExplainer
     public static CheckResult Explain(StepGroup group, CheckLimits limits, long configurations)
     {
         var explainer = new ViolationExplainer(group, limits);
-        explainer._only = Array.Find(group.Keys, key => IsImpossible(explainer._operations, key, explainer._limits, out _));
+        explainer.KeepToOneKey(group);
         explainer.CutAtEarliestReturn();
+        explainer.ForgetTheBeginning();
         explainer.ForgetResults();
         return explainer.Report(group, configurations);
+    }
+
+    /// <summary>Where one key alone shows it, everything else goes.</summary>
+    private void KeepToOneKey(StepGroup group)
+    {
+        var key = Array.Find(group.Keys, key => IsImpossible(_operations, key, _limits, out _));
+        if (key is null || HistoryCompiler.Compile(_operations, key) is not [var alone])
+        {
+            return;
+        }
+
+        Operation[] narrowed = [.. alone.Steps.Select(step => Narrowed(step, key))];
+        if (IsImpossible(narrowed))
+        {
+            _only = key;
+            _operations = narrowed;
+            _originals = [.. alone.Steps.Select(static step => step.Operation)];
+        }
+    }
+
+    /// <summary>The part of a step that concerns the one key, as an operation of its own.</summary>
+    private static Operation Narrowed(Step step, string key)
+    {
+        var whole = step.Operation;
+        if (whole.IsDelete)
+        {
+            // One that found nothing changes nothing, but it does so as a delete: without its count it is one.
+            var delete = Operation.Delete(whole.Client, whole.CalledAt, key).Counted(whole.ReturnedAt, Math.Max(0, step.Count));
+            return step.Effects.Length > 0 && step.Count < 0 ? delete.Uncounted() : delete;
+        }
+
+        if (step.Effects is [.., var (_, written)])
+        {
+            return Operation.Set(whole.Client, whole.CalledAt, key, $"{written}").Done(whole.ReturnedAt);
+        }
+
+        var required = step.Requirements is [var (_, value), ..] ? value : step.Count == 0 ? Step.Absent : Step.Present;
+        return required == Step.Present
+            ? Operation.Range(whole.Client, whole.CalledAt, key).Returned(whole.ReturnedAt, key)
+            : Operation.Get(whole.Client, whole.CalledAt, key).Returned(whole.ReturnedAt, required == Step.Absent ? null : $"{required}");
     }
 
     private void CutAtEarliestReturn()
@@ -71,6 +113,23 @@ internal sealed class ViolationExplainer
         .. _operations.Where(operation => operation.CalledAt <= time)
             .Select(operation => operation.ReturnedAt <= time ? operation : operation.Forgotten()),
     ];
+
+    /// <summary>Only the results of the last few operations, if they suffice: that is cheap to search.</summary>
+    private void ForgetTheBeginning()
+    {
+        for (var kept = 2; kept < _operations.Length && _stepsLeft > 0; kept *= 2)
+        {
+            var fewer = WithoutBeginning(_operations.Length - kept);
+            if (IsImpossible(fewer))
+            {
+                _operations = fewer;
+                return;
+            }
+        }
+    }
+
+    private Operation[] WithoutBeginning(int count) =>
+        [.. _operations.Select((operation, i) => i < count ? operation.Forgotten() : operation)];
 
     private void ForgetResults()
     {
@@ -134,7 +193,7 @@ internal sealed class ViolationExplainer
 
     private bool IsImpossible(Operation[] operations)
     {
-        var isImpossible = IsImpossible(operations, _only, _limits, out var steps);
+        var isImpossible = IsImpossible(operations, only: null, _limits, out var steps);
         _stepsLeft -= steps;
         return isImpossible;
     }

@@ -1,9 +1,7 @@
-using KvNode.Testing;
-
-namespace KvNode.Crash.Tests;
+namespace KvNode.Testing;
 
 /// <summary>The LD_PRELOAD libraries of tests/faults, compiled once per run.</summary>
-internal static class Shim
+public static class Shim
 {
     private static readonly TempDirectory Built = new("shim");
     private static readonly Lazy<string> FaultLibrary = new(() => Compile("kvfault"));
@@ -25,7 +23,7 @@ internal static class Shim
 }
 
 /// <summary>Switches disk faults of a node under kvfault on and off while it runs.</summary>
-internal sealed class FaultControl
+public sealed class FaultControl
 {
     private readonly string _control;
     private readonly string _log;

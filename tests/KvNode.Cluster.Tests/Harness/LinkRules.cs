@@ -1,0 +1,91 @@
+namespace KvNode.Cluster.Tests.Harness;
+
+/// <summary>What the network does to bytes that one node sends to another, whoever opened the connection.</summary>
+internal sealed class Link
+{
+    private volatile bool _isCut;
+    private volatile int _delayMilliseconds;
+    private volatile int _bytesPerSecond;
+
+    /// <summary>Nothing passes; what was sent waits, and passes when it is healed, as TCP would send it again.</summary>
+    public bool IsCut
+    {
+        get => _isCut;
+        set => _isCut = value;
+    }
+
+    /// <summary>Every byte arrives so much later.</summary>
+    public int DelayMilliseconds
+    {
+        get => _delayMilliseconds;
+        set => _delayMilliseconds = value;
+    }
+
+    /// <summary>0: as fast as it goes.</summary>
+    public int BytesPerSecond
+    {
+        get => _bytesPerSecond;
+        set => _bytesPerSecond = value;
+    }
+
+    public void Heal()
+    {
+        IsCut = false;
+        DelayMilliseconds = 0;
+        BytesPerSecond = 0;
+    }
+}
+
+/// <summary>The links of a cluster, one for each ordered pair of nodes.</summary>
+internal sealed class LinkRules
+{
+    private const int NodesMax = 16;
+
+    private readonly Link[,] _links = new Link[NodesMax, NodesMax];
+
+    public LinkRules()
+    {
+        for (var from = 0; from < NodesMax; from++)
+        {
+            for (var to = 0; to < NodesMax; to++)
+            {
+                _links[from, to] = new Link();
+            }
+        }
+    }
+
+    public Link this[int from, int to] => _links[from, to];
+
+    /// <summary>No byte passes between a node of one side and one of the other.</summary>
+    public void Partition(int[] side, int[] other)
+    {
+        foreach (var one in side)
+        {
+            foreach (var two in other)
+            {
+                _links[one, two].IsCut = true;
+                _links[two, one].IsCut = true;
+            }
+        }
+    }
+
+    /// <summary>Cuts one direction only: these nodes are heard by nobody among those, and hear them.</summary>
+    public void Silence(int[] from, int[] to)
+    {
+        foreach (var one in from)
+        {
+            foreach (var two in to)
+            {
+                _links[one, two].IsCut = true;
+            }
+        }
+    }
+
+    public void HealAll()
+    {
+        foreach (var link in _links)
+        {
+            link.Heal();
+        }
+    }
+}

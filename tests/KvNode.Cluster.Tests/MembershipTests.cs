@@ -1,0 +1,102 @@
+using KvNode.Cluster.Tests.Harness;
+using KvNode.Testing;
+
+namespace KvNode.Cluster.Tests;
+
+/// <summary>Nodes come and go while clients work.</summary>
+public sealed class MembershipTests
+{
+    [Fact]
+    public void NodesJoinAreRemovedAndReplacedUnderLoad()
+    {
+        Seeds.Run(nameof(NodesJoinAreRemovedAndReplacedUnderLoad), random =>
+        {
+            using var cluster = Harness.Cluster.Start(1);
+            var load = new HistoryLoad(cluster, random).Start();
+            load.WaitForProgress();
+            _ = cluster.Join();
+            _ = cluster.Join();
+            load.WaitForProgress();
+            _ = cluster.Join();
+            load.WaitForProgress();
+
+            // The leader removes itself: another leads, and the removed one keeps still.
+            var leader = cluster.WaitForLeader();
+            cluster.Remove(leader);
+            _ = cluster.WaitForLeader(leader);
+            cluster.WaitForVoters(3);
+            cluster.Drop(leader);
+            load.WaitForProgress();
+
+            // One is lost for good and replaced by a new one.
+            var lost = cluster.SomeFollower(cluster.WaitForLeader());
+            lost.Kill9();
+            cluster.Remove(lost);
+            cluster.Drop(lost);
+            cluster.WaitForVoters(2);
+            _ = cluster.Join();
+            load.WaitForProgress();
+            load.StopAndCheck();
+            cluster.RequireEqualStates();
+        });
+    }
+
+    [Fact]
+    public void RemovedNodeThatRestartsDisturbsNobody()
+    {
+        Seeds.Run(nameof(RemovedNodeThatRestartsDisturbsNobody), random =>
+        {
+            using var cluster = Harness.Cluster.Start(3);
+            var removed = cluster.SomeFollower(cluster.WaitForLeader());
+            removed.Kill9();
+            cluster.Remove(removed);
+            cluster.WaitForVoters(2);
+            var term = cluster.WaitForLeader().TryInfo()!.Term;
+            var load = new HistoryLoad(cluster, random, new LoadOptions { Clients = 4 }).Start();
+            removed.Spawn();
+
+            // Several election timeouts long.
+            _ = load.WaitForWriteSentAfter(HistoryLoad.Now + 4_000_000);
+            cluster.Require(cluster.WaitForLeader(removed).TryInfo()!.Term == term, "the removed node caused an election");
+            Assert.Contains("removed", removed.AllLog(), StringComparison.OrdinalIgnoreCase);
+            cluster.Drop(removed);
+            load.WaitForProgress();
+            load.StopAndCheck();
+            cluster.RequireEqualStates();
+        });
+    }
+
+    [Fact]
+    public void FollowerLeftBehindTheLogCatchesUpBySnapshotUnderLoad()
+    {
+        Seeds.Run(nameof(FollowerLeftBehindTheLogCatchesUpBySnapshotUnderLoad), random =>
+        {
+            using var cluster = Harness.Cluster.Start(3);
+            var load = new HistoryLoad(cluster, random, new LoadOptions { Clients = 5 }).Start();
+            load.WaitForProgress();
+            var leader = cluster.WaitForLeader();
+            var behind = cluster.SomeFollower(leader);
+            var applied = behind.TryInfo()!.Applied;
+            behind.Kill9();
+            using (var client = Harness.Cluster.Connect(leader))
+            {
+                // More than the log keeps.
+                var value = new string('x', 100_000);
+                for (var i = 0; i < 150; i++)
+                {
+                    Assert.Equal("+OK", client.Text("SET", $"bulk:{i:d4}", value));
+                }
+
+                Assert.Equal("+OK", client.Text("RAFTSHRINKLOG"));
+                Assert.Equal("+OK", client.Text("RAFTSNAPSHOT"));
+            }
+
+            var first = cluster.WaitForLeader().TryInfo()!.FirstLog;
+            cluster.Require(first > applied, $"the log still begins at {first}, the follower is at {applied}");
+            behind.Start();
+            load.WaitForProgress();
+            load.StopAndCheck();
+            cluster.RequireEqualStates();
+        });
+    }
+}

@@ -1,0 +1,89 @@
+using KvNode.Cluster.Tests.Harness;
+using KvNode.Testing;
+
+namespace KvNode.Cluster.Tests;
+
+/// <summary>Nodes that cannot hear each other, by the proxies between them.</summary>
+public sealed class PartitionTests
+{
+    [Fact]
+    public void ThreeNodesSurvivePartitionsOfTheLeader()
+    {
+        Seeds.Run(nameof(ThreeNodesSurvivePartitionsOfTheLeader), random =>
+        {
+            using var cluster = Harness.Cluster.Start(3);
+            var load = new HistoryLoad(cluster, random).Start();
+            load.WaitForProgress();
+
+            // Cut off whole: the others elect, and the old leader's clients get no stale word.
+            var leader = cluster.WaitForLeader();
+            cluster.Links.Partition([leader.Index], cluster.Others(leader.Index));
+            AssertTheOthersGoOn(cluster, load, leader);
+            cluster.Heal();
+            load.WaitForProgress();
+
+            // It hears nobody, everybody hears it: its heartbeats must not keep a leader that cannot commit.
+            leader = cluster.WaitForLeader();
+            cluster.Links.Silence(cluster.Others(leader.Index), [leader.Index]);
+            AssertTheOthersGoOn(cluster, load, leader);
+            cluster.Heal();
+            load.WaitForProgress();
+
+            // Nobody hears it, it hears everybody.
+            leader = cluster.WaitForLeader();
+            cluster.Links.Silence([leader.Index], cluster.Others(leader.Index));
+            AssertTheOthersGoOn(cluster, load, leader);
+            cluster.Heal();
+            load.WaitForProgress();
+
+            // Connections that break, and links with delay, cost time and nothing else.
+            for (var i = 0; i < 10; i++)
+            {
+                var node = cluster.Nodes[random.Next(3)];
+                node.Proxy.Break(random.Next(3));
+                cluster.Links[random.Next(3), random.Next(3)].DelayMilliseconds = random.Next(30);
+                load.WaitForProgress(20);
+            }
+
+            cluster.Heal();
+            load.WaitForProgress();
+            load.StopAndCheck();
+            cluster.RequireEqualStates();
+            Assert.All(cluster.Nodes, static node => Assert.Equal(0, node.Proxy.Strangers));
+        });
+    }
+
+    [Fact]
+    public void FiveNodesSurviveBridgeAndMinority()
+    {
+        Seeds.Run(nameof(FiveNodesSurviveBridgeAndMinority), random =>
+        {
+            using var cluster = Harness.Cluster.Start(5);
+            var load = new HistoryLoad(cluster, random).Start();
+            load.WaitForProgress();
+
+            // Two pairs that hear only one node in between: that one has a majority, and with it somebody leads.
+            cluster.Links.Partition([0, 1], [3, 4]);
+            _ = load.WaitForWriteSentAfter(HistoryLoad.Now + 2_000_000);
+            cluster.Heal();
+            load.WaitForProgress();
+
+            // The leader with one other node is a minority.
+            var leader = cluster.WaitForLeader();
+            var with = cluster.SomeFollower(leader);
+            cluster.Links.Partition([leader.Index, with.Index], cluster.Others(leader.Index, with.Index));
+            AssertTheOthersGoOn(cluster, load, leader, with);
+            cluster.Heal();
+            load.WaitForProgress();
+            load.StopAndCheck();
+            cluster.RequireEqualStates();
+        });
+    }
+
+    private static void AssertTheOthersGoOn(Harness.Cluster cluster, HistoryLoad load, params ClusterNode[] without)
+    {
+        _ = cluster.WaitForLeader(without);
+        _ = load.WaitForWriteSentAfter(HistoryLoad.Now);
+        load.WaitForProgress(50);
+    }
+}
