@@ -70,6 +70,11 @@ internal sealed partial class RaftCore
             _electionElapsed = 0;
             Campaign();
         }
+        else if (_electionElapsed >= _electionTimeout && Role == CoreRole.Follower)
+        {
+            // Who has no vote cannot end the silence; whoever waits for the leader shall know of it all the same.
+            SetLeader(0);
+        }
     }
 
     private bool MayCampaign() =>

@@ -24,7 +24,23 @@ internal sealed partial class RaftDriver
     private string? _excluded;
 
     /// <summary>There will be no leader for this node any more: its batches are answered so at once. Raft thread.</summary>
-    public void Exclude(string reason) => _excluded = reason;
+    public void Exclude(string reason)
+    {
+        _excluded = reason;
+        _parts.Outstanding.Visit(reason, static (reason, ref item) =>
+        {
+            if (item.State != State.Failed && item.State != State.Confirmed)
+            {
+                item.State = State.Failed;
+                item.Outcome = item.MayExist
+                    ? new ProposalOutcome(ProposalStatus.Unknown)
+                    : new ProposalOutcome(ProposalStatus.NoLeader, Reason: reason);
+            }
+
+            return true;
+        });
+        _parts.Apply.Poke();
+    }
 
     private bool IsLeader => _core.Role == CoreRole.Leader;
 
