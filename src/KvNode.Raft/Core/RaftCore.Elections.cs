@@ -84,6 +84,12 @@ internal sealed partial class RaftCore
     /// leaders.</summary>
     private bool HasUnappliedChange()
     {
+#if PLANTED_BUGS
+        if (Planted.Is(Bug.CampaignsByOldMembers))
+        {
+            return false;
+        }
+#endif
         for (var index = Applied + 1; index <= Commit; index++)
         {
             if (Log.At(index).Kind == EntryKind.Configuration)
@@ -104,6 +110,9 @@ internal sealed partial class RaftCore
         var isUpToDate = message.Entry.Term > Log.Last.Term
             || (message.Entry.Term == Log.Last.Term && message.Entry.Index >= Log.Last.Index);
         var granted = isFree && isUpToDate;
+#if PLANTED_BUGS
+        granted |= isFree && Planted.Is(Bug.VotesForOldLogs);
+#endif
         if (granted && !isPreVote)
         {
             _electionElapsed = 0;
