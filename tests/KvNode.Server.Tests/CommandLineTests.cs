@@ -118,7 +118,7 @@ public sealed class CommandLineTests
             "--max-clients 7 --timeout 7 --tcp-keepalive 7 --query-buffer 100mb --client-output-buffer 100mb " +
             "--snapshots-keep 7 --write-buffer 7mb --wal-segment-size 7mb --log-level debug --log-format json " +
             "--parse-snapshot - --snapshot-format bitraft --advertise a:1 --follower try --leader-wait 7 --election-timeout 70 " +
-            "--log-keep 7mb";
+            "--log-keep 7mb --cluster-secret 0123456789abcdef --cluster-secret-file f --tls-cert f --tls-key f --tls-ca f";
         var values = Others.Split(' ').Chunk(2).ToDictionary(static pair => pair[0], static pair => pair[1], StringComparer.Ordinal);
         foreach (var setting in new CommandLine(static _ => null).Settings)
         {
