@@ -146,8 +146,10 @@ internal sealed partial class RaftDriver
         if (item.Rented is { } entries)
         {
             var count = item.Message.Entries.Length;
-            // A log that cannot be applied must not grow without end: the leader sends again.
-            if (_core.Log.BytesInMemory <= MemoryBytesMax || item.Message.Entry.Index < _core.Log.Last.Index)
+            // A log that cannot be applied must not grow without end: the leader sends again. But where nothing waits to be
+            // applied, only more entries can bring the agreement that lets go of those that are there.
+            if (_core.Log.BytesInMemory <= MemoryBytesMax || item.Message.Entry.Index < _core.Log.Last.Index
+                || _core.Applied == _core.Commit)
             {
                 for (var i = 0; i < count; i++)
                 {
