@@ -99,6 +99,9 @@ internal sealed partial class RaftCore
         var isUpToDate = message.Entry.Term > Log.Last.Term
             || (message.Entry.Term == Log.Last.Term && message.Entry.Index >= Log.Last.Index);
         var granted = isFree && isUpToDate;
+#if PLANTED_BUGS
+        granted |= isFree && Planted.Is(Bug.VotesForOldLogs);
+#endif
         if (granted && !isPreVote)
         {
             _electionElapsed = 0;

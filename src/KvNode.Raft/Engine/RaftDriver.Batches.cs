@@ -390,6 +390,9 @@ internal sealed partial class RaftDriver
             {
                 item.State = State.Failed;
                 item.Outcome = new ProposalOutcome(item.MayExist ? ProposalStatus.Unknown : ProposalStatus.NoLeader);
+#if PLANTED_BUGS
+                item.Outcome = Planted.Is(Bug.DeniesTheUnknown) ? new ProposalOutcome(ProposalStatus.NoLeader) : item.Outcome;
+#endif
             }
 
             return true;

@@ -219,6 +219,13 @@ internal sealed partial class RaftDriver
             var written = Persist(ready.Persist);
             foreach (ref readonly var message in CollectionsMarshal.AsSpan(ready.MessagesAfterPersist))
             {
+#if PLANTED_BUGS
+                if (Planted.Is(Bug.VoteBeforeDurable))
+                {
+                    _links.Send(message);
+                    continue;
+                }
+#endif
                 _held.Enqueue((ready.AfterPersistSequence, message));
             }
 
@@ -350,6 +357,12 @@ internal sealed partial class RaftDriver
     {
         // What was sent on the way before may be lost.
         _core.ReportUnreachable(peer);
+#if PLANTED_BUGS
+        if (Planted.Is(Bug.NeverSendsAgain))
+        {
+            return;
+        }
+#endif
         if (peer == _core.Leader)
         {
             ResendAll();
