@@ -86,9 +86,6 @@ internal enum Bug
     /// <summary>A second change of the members while the first is not applied.</summary>
     ChangesWhilePending,
 
-    /// <summary>A campaign with a committed change of the voters not applied.</summary>
-    CampaignsByOldMembers,
-
     /// <summary>A batch that lost its place is answered as if it had been executed.</summary>
     AnswersTheSuperseded,
 }

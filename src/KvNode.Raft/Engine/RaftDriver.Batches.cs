@@ -224,13 +224,15 @@ internal sealed partial class RaftDriver
     /// in order, and this one might come before an older one.</summary>
     private void AcceptForward(in Event item)
     {
-        if (!IsLeader || item.D != _core.Term || !_membership.Contains(item.A))
+        if (!IsLeader || item.D != _core.Term)
         {
             item.Buffer?.Release();
             return;
         }
 
-        if (_parts.Machine.WriteRefusal is { } refusal)
+        // A node that has just been added may be ahead of what this leader has applied: it hears of it, and may ask again.
+        var refusal = _membership.Contains(item.A) ? _parts.Machine.WriteRefusal : "the leader does not know this node as a member";
+        if (refusal is not null)
         {
             _links.SendForwardRefused(item.A, item.C, reason: 1, refusal);
             item.Buffer?.Release();

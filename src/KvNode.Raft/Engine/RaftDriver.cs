@@ -302,6 +302,8 @@ internal sealed partial class RaftDriver
     {
         _persisted = Math.Max(_persisted, sequence);
         _core.OnPersisted(sequence);
+        // A snapshot that was taken over brings its configuration.
+        ConfigureIfChanged();
         ReleaseHeld();
     }
 
@@ -339,15 +341,19 @@ internal sealed partial class RaftDriver
         }
 
         _core.OnApplied(index);
-        if (!ReferenceEquals(_core.Membership, _membership))
-        {
-            Configure();
-        }
-
+        ConfigureIfChanged();
         CompleteChanges(index);
         if (_alone)
         {
             TrimLog();
+        }
+    }
+
+    private void ConfigureIfChanged()
+    {
+        if (!ReferenceEquals(_core.Membership, _membership))
+        {
+            Configure();
         }
     }
 
