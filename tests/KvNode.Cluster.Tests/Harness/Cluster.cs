@@ -114,7 +114,7 @@ internal sealed class Cluster : IDisposable
         node.Dispose();
     }
 
-    /// <summary>The one serving node that leads in the highest term of all that claim to, and is not excepted.</summary>
+    /// <summary>A serving node that leads, in no lower term than any other serving node is in; none of the excepted.</summary>
     public ClusterNode WaitForLeader(params ClusterNode[] except) => WaitForLeader(Patience, except);
 
     public ClusterNode WaitForLeader(TimeSpan patience, params ClusterNode[] except)
@@ -123,10 +123,13 @@ internal sealed class Cluster : IDisposable
         while (true)
         {
             var infos = _nodes.Select(static node => (Node: node, Info: node.TryInfo())).Where(static pair => pair.Info is not null).ToArray();
-            var leader = infos.Where(pair => pair.Info!.IsLeader && !except.Contains(pair.Node)).MaxBy(static pair => pair.Info!.Term);
-            if (leader.Node is not null && infos.All(pair => except.Contains(pair.Node) || pair.Info!.Term <= leader.Info!.Term))
+            foreach (var (node, info) in infos)
             {
-                return leader.Node;
+                if (info!.IsLeader && !except.Contains(node) &&
+                    infos.All(pair => except.Contains(pair.Node) || pair.Info!.Term <= info.Term))
+                {
+                    return node;
+                }
             }
 
             Require(clock.Elapsed < patience, $"no leader after {patience.TotalSeconds} s");
