@@ -79,6 +79,9 @@ internal static partial class Log
     [LoggerMessage(4003, LogLevel.Information, "Connected with node {Peer} at {Address}")]
     public static partial void PeerConnected(ILogger logger, string peer, string address);
 
+    [LoggerMessage(4005, LogLevel.Error, "Connection of the node at {Address} closed by a defect of kvnode, please report it")]
+    public static partial void PeerFailed(ILogger logger, Exception cause, string address);
+
     [LoggerMessage(4004, LogLevel.Warning, "No connection with node {Peer} at {Address} any more: {Reason}")]
     public static partial void PeerDisconnected(ILogger logger, string peer, string address, string reason);
 }

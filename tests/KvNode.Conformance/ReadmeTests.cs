@@ -8,7 +8,8 @@ public sealed class ReadmeTests : IDisposable
 {
     private readonly TempDirectory _directory = new("readme");
     private readonly List<ChildProcess> _nodes = [];
-    private readonly (string Written, string Used)[] _ports = [("4920", $"{Ports.Free()}"), ("4921", $"{Ports.Free()}")];
+    private readonly (string Written, string Used)[] _ports =
+        [("4920", $"{Ports.Free()}"), ("4921", $"{Ports.Free()}"), ("4922", $"{Ports.Free()}")];
 
     public void Dispose()
     {
@@ -62,6 +63,7 @@ public sealed class ReadmeTests : IDisposable
             _ = started.WaitForExit(TimeSpan.FromSeconds(120));
             Assert.True(step.Matches(started.OutputText), $"$ {step.Command}\n{started.OutputText}\nis not what the README says");
             WaitForStop(step.Command);
+            WaitForKill(step.Command);
             return;
         }
 
@@ -80,16 +82,35 @@ public sealed class ReadmeTests : IDisposable
     /// <summary>A person takes a moment between stopping a node and looking at its files; the node does its part meanwhile.</summary>
     private void WaitForStop(string command)
     {
-        if (!command.EndsWith("SHUTDOWN", StringComparison.Ordinal))
+        if (!command.Contains(" SHUTDOWN", StringComparison.Ordinal))
         {
             return;
         }
 
         var clock = Stopwatch.StartNew();
         var port = command.Split(' ').SkipWhile(static word => word != "-p").ElementAt(1);
-        var node = _nodes.Single(candidate => candidate.OutputText.Contains($"127.0.0.1:{port}", StringComparison.Ordinal));
+        var node = _nodes.Last(candidate => candidate.OutputText.Contains($"Listening on 127.0.0.1:{port}", StringComparison.Ordinal));
         Assert.Equal(ExitCodes.Success, node.WaitForExit(TimeSpan.FromSeconds(30)));
         Assert.True(clock.Elapsed < TimeSpan.FromSeconds(5), $"SHUTDOWN took {clock.Elapsed.TotalSeconds} s");
+    }
+
+    private void WaitForKill(string command)
+    {
+        if (!command.StartsWith("kill ", StringComparison.Ordinal))
+        {
+            return;
+        }
+
+        var clock = Stopwatch.StartNew();
+        ChildProcess? killed;
+        while ((killed = _nodes.Find(static node => node.HasExited && node.ExitCode != ExitCodes.Success)) is null)
+        {
+            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(30), "nobody was killed");
+            Thread.Sleep(20);
+        }
+
+        _ = _nodes.Remove(killed);
+        killed.Dispose();
     }
 
     private ChildProcess Start(string command) => new(new ChildStart

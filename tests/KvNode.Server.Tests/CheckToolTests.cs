@@ -26,7 +26,7 @@ public sealed partial class CheckToolTests : IDisposable
         var (code, text) = Check();
         Assert.Equal(ExitCodes.Ok, code);
         Assert.Contains("store: 3 keys", text, StringComparison.Ordinal);
-        Assert.Matches("(?m)^snapshot 1-[0-9]+-[0-9]+: 3 keys in [0-9]+ bytes$", text);
+        Assert.Matches("(?m)^snapshot 2-[0-9]+-[0-9]+: 3 keys in [0-9]+ bytes$", text);
         Assert.EndsWith("\nsound\n", text, StringComparison.Ordinal);
     }
 

@@ -29,11 +29,11 @@ internal sealed class PooledFrameMemory : IFrameMemory
 {
     private const int KeptMax = 1024;
 
-    private readonly ConcurrentBag<Pooled> _free = [];
+    private readonly ConcurrentQueue<Pooled> _free = [];
 
     public FrameBuffer Rent(int bytes)
     {
-        if (!_free.TryTake(out var buffer))
+        if (!_free.TryDequeue(out var buffer))
         {
             buffer = new Pooled(this);
         }
@@ -62,7 +62,7 @@ internal sealed class PooledFrameMemory : IFrameMemory
             ArrayPool<byte>.Shared.Return(array);
             if (owner._free.Count < KeptMax)
             {
-                owner._free.Add(this);
+                owner._free.Enqueue(this);
             }
         }
     }

@@ -60,15 +60,15 @@ internal sealed class PeerLink(ulong peer, IPeerSink sink, Action<PeerNotice> no
 
             ref var place = ref connection.IsAccepted ? ref _accepted : ref _called;
             ref var other = ref connection.IsAccepted ? ref _called : ref _accepted;
-            place?.Close("replaced by a new connection");
+            var replaced = place;
+            var outdated = other?.Peer.Incarnation < connection.Peer.Incarnation ? other : null;
             place = connection;
-            if (other?.Peer.Incarnation < connection.Peer.Incarnation)
-            {
-                other.Close("replaced by a newer start of the node");
-                other = null;
-            }
-
+            other = outdated is null ? other : null;
             _ = Choose(connection.Peer.Address, "");
+
+            // Last, when all is in place: closing may come back here on this very thread.
+            replaced?.Close("replaced by a new connection");
+            outdated?.Close("replaced by a newer start of the node");
             return true;
         }
     }

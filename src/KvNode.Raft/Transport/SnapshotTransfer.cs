@@ -86,11 +86,15 @@ internal static class SnapshotTransfer
             return;
         }
 
+        // Let go of before the sender hears the outcome: its next snapshot finds nothing of this one in its way.
+        SnapshotVerdict verdict;
         await using (receiver)
         {
             await ReceiveContentAsync(exchange, receiver, offer.SizeBytes, stopping);
-            await SendVerdictAsync(exchange, await receiver.CompleteAsync(stopping), stopping);
+            verdict = await receiver.CompleteAsync(stopping);
         }
+
+        await SendVerdictAsync(exchange, verdict, stopping);
     }
 
     private static SnapshotOffer Offer(in PeerFrameHeader header, byte[] meta) => (long)header.Slots[3] < 0

@@ -76,7 +76,7 @@ internal sealed class TlsConnections(TlsMaterial tls, ILogger log)
             while (true)
             {
                 var result = await output.ReadAsync();
-                var bytes = result.Buffer;
+                var (bytes, end) = (result.Buffer, result.Buffer.End);
                 while (!bytes.IsEmpty)
                 {
                     var now = bytes.Slice(0, Math.Min(bytes.Length, Limits.TlsPieceBytes));
@@ -85,7 +85,7 @@ internal sealed class TlsConnections(TlsMaterial tls, ILogger log)
                     bytes = bytes.Slice(now.End);
                 }
 
-                output.AdvanceTo(result.Buffer.End);
+                output.AdvanceTo(end);
                 if (result.IsCompleted)
                 {
                     await stream.ShutdownAsync();

@@ -70,7 +70,7 @@ internal sealed class AcceptedPeer : PeerChannel
                 bytes = bytes[await SendPieceAsync(bytes, cancellation)..];
             }
         }
-        catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidOperationException)
+        catch (Exception e) when (IsEnd(e, cancellation))
         {
             throw Broken(e);
         }
@@ -82,19 +82,33 @@ internal sealed class AcceptedPeer : PeerChannel
         try
         {
             var input = _connection.Transport.Input;
-            var result = await input.ReadAsync(cancellation);
-            var taken = result.Buffer.Slice(0, Math.Min(result.Buffer.Length, buffer.Length));
-            taken.CopyTo(buffer.Span);
-            input.AdvanceTo(taken.End);
-            return (int)taken.Length;
+            while (true)
+            {
+                var result = await input.ReadAsync(cancellation);
+                var taken = result.Buffer.Slice(0, Math.Min(result.Buffer.Length, buffer.Length));
+                var bytes = (int)taken.Length;
+                taken.CopyTo(buffer.Span);
+
+                // From here on the pipe has its memory back: nothing of the sequence may be asked any more.
+                input.AdvanceTo(taken.End);
+                if (bytes > 0 || result.IsCompleted)
+                {
+                    return bytes;
+                }
+            }
         }
-        catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidOperationException)
+        catch (Exception e) when (IsEnd(e, cancellation))
         {
             throw Broken(e);
         }
     }
 
     public override void Close() => _connection.Abort(new ConnectionAbortedException("closed"));
+
+    // An aborted connection is a cancelled operation to Kestrel.
+    private static bool IsEnd(Exception exception, CancellationToken cancellation) =>
+        exception is SocketException or ObjectDisposedException or InvalidOperationException
+        || (exception is OperationCanceledException && !cancellation.IsCancellationRequested);
 
     private static IOException Broken(Exception cause) => new(cause.Message, cause);
 

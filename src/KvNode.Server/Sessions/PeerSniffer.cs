@@ -17,7 +17,8 @@ internal static class PeerSniffer
         {
             var result = await input.ReadAsync(cancellation);
             var received = result.Buffer;
-            if (IsPeer(received) is { } isPeer || result.IsCompleted || result.IsCanceled)
+            var isPeer = IsPeer(received);
+            if (isPeer is not null || result.IsCompleted || result.IsCanceled)
             {
                 // Nothing is marked as looked at, so that the next read has it at once.
                 input.AdvanceTo(received.Start);
@@ -26,7 +27,7 @@ internal static class PeerSniffer
                     input.CancelPendingRead();
                 }
 
-                return IsPeer(received) == true;
+                return isPeer == true;
             }
 
             input.AdvanceTo(received.Start, received.End);

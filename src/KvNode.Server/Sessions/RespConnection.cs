@@ -64,9 +64,15 @@ internal sealed class RespConnection(SessionServices services, ClientList client
         var channel = new AcceptedPeer(connection);
         KeepAlive(connection.Features.Get<IConnectionSocketFeature>()?.Socket, PeerKeepAliveSeconds, interval: 1, PeerProbes);
         var stopping = connection.Features.Get<IConnectionLifetimeNotificationFeature>()?.ConnectionClosedRequested ?? default;
-        await using (stopping.UnsafeRegister(static channel => ((AcceptedPeer)channel!).Close(), channel))
+        await using var registration = stopping.UnsafeRegister(static channel => ((AcceptedPeer)channel!).Close(), channel);
+        try
         {
             await peers!.ServeAsync(channel);
+        }
+        catch (Exception e)
+        {
+            // The transport deals with what is wrong in the world: this is wrong in here.
+            Log.PeerFailed(log, e, Text(connection.RemoteEndPoint));
         }
     }
 

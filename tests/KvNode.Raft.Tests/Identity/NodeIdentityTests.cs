@@ -102,7 +102,7 @@ public sealed class NodeIdentityTests
 
     [Theory]
     [InlineData(8, 2, "version 2")]
-    [InlineData(12, 2, "never writes")]
+    [InlineData(12, 4, "never writes")]
     [InlineData(16, 0, "never writes")]
     [InlineData(32, 0, "never writes")]
     [InlineData(44, 1, "never writes")]

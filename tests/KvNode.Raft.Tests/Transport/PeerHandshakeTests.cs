@@ -128,8 +128,7 @@ public sealed class PeerHandshakeTests
         {
             caller.Transport.SetPeers(new Dictionary<ulong, string> { [1] = called.Address });
             await called.WhenCalledByAsync(caller);
-            PeerTransportTests.Heartbeat(caller, called, 5);
-            _ = await called.Sink.WaitAsync<Told.Got>();
+            await PeerTransportTests.DeliveredAsync(caller, called, 5);
             session = recorded[0].Received;
         }
 

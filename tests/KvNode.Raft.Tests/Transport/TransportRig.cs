@@ -149,6 +149,9 @@ internal sealed class TestNode : IDisposable
             Security = _security,
             BackOffMin = TimeSpan.FromMilliseconds(5),
             BackOffMax = TimeSpan.FromMilliseconds(50),
+
+            // On a machine that is busy with other tests a node may well be silent for a while.
+            SilentIntervalsMax = 1000,
             Notice = Notices.Enqueue,
         };
         Options = configure?.Invoke(options) ?? options;
