@@ -38,6 +38,9 @@ internal sealed class Cluster : IDisposable
     private readonly ClusterOptions _options;
     private int _slots;
 
+    // Each child's output keeps threads of the pool waiting, two a node; the proxies must find others at once.
+    static Cluster() => ThreadPool.SetMinThreads(64, 64);
+
     private Cluster(ClusterOptions options) => _options = options;
 
     public LinkRules Links { get; } = new();
@@ -49,6 +52,7 @@ internal sealed class Cluster : IDisposable
     /// <summary>Starts a cluster of so many voters.</summary>
     public static Cluster Start(int nodes, ClusterOptions? options = null)
     {
+        var clock = Stopwatch.StartNew();
         var cluster = new Cluster(options ?? new ClusterOptions());
         try
         {
@@ -58,6 +62,7 @@ internal sealed class Cluster : IDisposable
                 _ = cluster.Join();
             }
 
+            Console.WriteLine($"{nodes} nodes: {clock.ElapsedMilliseconds} ms to start");
             return cluster;
         }
         catch
@@ -226,7 +231,7 @@ internal sealed class Cluster : IDisposable
         var text = new StringBuilder();
         foreach (var node in _nodes)
         {
-            text.Append(node).Append(": ");
+            text.Append(node).Append($", {node.Proxy.Strangers} strangers called: ");
             text.AppendJoin(' ', node.TryInfo()?.Fields.Select(static pair => $"{pair.Key}={pair.Value}") ?? ["no answer"]);
             text.Append('\n');
         }
