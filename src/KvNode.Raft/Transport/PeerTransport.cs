@@ -19,6 +19,9 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
 
     private PeerIdentity _self;
     private IPeerSink? _sink;
+
+    // Peers named before there was a sink; under the lock.
+    private IReadOnlyDictionary<ulong, string>? _earlyPeers;
     private int _handshakes;
     private bool _isStopped;
 
@@ -37,7 +40,15 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
     public void Start(IPeerSink sink)
     {
         Invariant.Check(_sink is null);
-        Volatile.Write(ref _sink, sink);
+        lock (_lock)
+        {
+            Volatile.Write(ref _sink, sink);
+            if (_earlyPeers is { } early)
+            {
+                SetPeers(early);
+            }
+        }
+
         _ = _ticks.Change(_options.PingInterval, _options.PingInterval);
         if (_options.Security.LoopbackOnly)
         {
@@ -55,6 +66,12 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
         {
             if (_isStopped)
             {
+                return;
+            }
+
+            if (_sink is null)
+            {
+                _earlyPeers = addressById; // Nobody to tell yet of whom it connects to.
                 return;
             }
 

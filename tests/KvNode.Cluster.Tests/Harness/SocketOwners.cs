@@ -20,8 +20,8 @@ internal static class SocketOwners
 
     private static string? InodeOf(int port, int listener)
     {
-        // "sl local remote state queues timer retransmits uid timeout inode ...", addresses as HEX:HEX.
-        foreach (var line in File.ReadLines("/proc/net/tcp").Skip(1))
+        // A dual-mode socket's IPv4 connection is in the second table. Lines: "sl local remote state queues timer retransmits uid timeout inode ...", addresses as HEX:HEX.
+        foreach (var line in File.ReadLines("/proc/net/tcp").Skip(1).Concat(File.ReadLines("/proc/net/tcp6").Skip(1)))
         {
             var words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
             if (PortOf(words[1]) == port && PortOf(words[2]) == listener)
