@@ -97,7 +97,7 @@ public sealed partial class RaftEngine
     {
         var answer = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
         _mailbox.Post(() => answer.TrySetResult(question(_core!)));
-        return await answer.Task.WaitAsync(_ending.Token);
+        return await answer.Task.WaitAsync(_end);
     }
 
     /// <summary>Asks again and again, until there is an answer or time is up; then null.</summary>
@@ -117,7 +117,7 @@ public sealed partial class RaftEngine
                 return null;
             }
 
-            await Task.Delay(LookAgain, _ending.Token);
+            await Task.Delay(LookAgain, _end);
         }
     }
 
@@ -197,7 +197,7 @@ public sealed partial class RaftEngine
     {
         var option = toVote ? AskOptions.ToVote : AskOptions.None;
         var invitation = new ClusterAsk(AskKind.Invite, (byte)option, _identity!.ClusterId, _options.Address);
-        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(_ending.Token);
+        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(_end);
         timeout.CancelAfter(InviteTimeout);
         try
         {
@@ -211,7 +211,7 @@ public sealed partial class RaftEngine
         }
         catch (Exception e) when (e is TransportException or OperationCanceledException)
         {
-            _ending.Token.ThrowIfCancellationRequested();
+            _end.ThrowIfCancellationRequested();
             return (Answer.Refused($"no node can be added from {address}: {e.Message}"), 0);
         }
     }
@@ -327,7 +327,7 @@ public sealed partial class RaftEngine
 
         var done = new TaskCompletionSource<AdminOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
         _mailbox.Post(() => _driver!.Change(change, done));
-        var outcome = await done.Task.WaitAsync(_ending.Token);
+        var outcome = await done.Task.WaitAsync(_end);
         return new Answer(outcome.Ok ? AskReply.Done : AskReply.Refused, outcome.Detail);
     }
 

@@ -71,7 +71,7 @@ public sealed partial class RaftEngine
             SayHowItBegins();
             while (!_removed)
             {
-                await Task.Delay(pause, _ending.Token);
+                await Task.Delay(pause, _end);
                 NoteMembership();
                 if (IsSettled())
                 {
@@ -187,7 +187,7 @@ public sealed partial class RaftEngine
             return;
         }
 
-        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(_ending.Token);
+        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(_end);
         timeout.CancelAfter(JoinAskTimeout);
         try
         {
@@ -204,7 +204,7 @@ public sealed partial class RaftEngine
         }
         catch (OperationCanceledException)
         {
-            _ending.Token.ThrowIfCancellationRequested();
+            _end.ThrowIfCancellationRequested();
         }
     }
 
@@ -345,7 +345,7 @@ public sealed partial class RaftEngine
         var done = new TaskCompletionSource<AdminOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
         _mailbox.Post(() => _driver.Change(
             new ConfigurationChange(ChangeTransition.Auto, [new NodeChange(kind, ask.Node, ask.First)]), done));
-        _ = await done.Task.WaitAsync(_ending.Token);
+        _ = await done.Task.WaitAsync(_end);
         return new Answer(AskReply.Pending, "");
     }
 

@@ -29,6 +29,10 @@ public sealed partial class RaftEngine : IConsensusEngine
     private readonly TaskCompletionSource _stopped = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly SemaphoreSlim _admin = new(1);
     private readonly CancellationTokenSource _ending = new();
+
+    // Outlives its source: what waits for the end may look at it after that.
+    private readonly CancellationToken _end;
+    private Task _keeping = Task.CompletedTask;
     private IReplicatedStateMachine? _machine;
     private NodeIdentity? _identity;
     private WriteAheadLog? _log;
@@ -75,6 +79,7 @@ public sealed partial class RaftEngine : IConsensusEngine
         _snapshots = snapshots;
         _connect = connect;
         _fatal = fatal;
+        _end = _ending.Token;
     }
 
     public event Action<LeaderChange>? LeaderChanged;
@@ -158,6 +163,7 @@ public sealed partial class RaftEngine : IConsensusEngine
             await _ending.CancelAsync();
             _mailbox.Post(static () => { });
             await _stopped.Task;
+            await _keeping;
         }
 
         await _admin.WaitAsync();
@@ -329,7 +335,7 @@ public sealed partial class RaftEngine : IConsensusEngine
             _ = _started.TrySetResult();
         }
 
-        _ = KeepMembershipAsync();
+        _keeping = KeepMembershipAsync();
         while (!_stopping)
         {
             driver.Turn(Now());
