@@ -71,8 +71,8 @@ internal enum Bug
     /// <summary>A batch that may be in a log is answered with "no leader".</summary>
     DeniesTheUnknown,
 
-    /// <summary>A lease counts from what was sent, answered or not.</summary>
-    LeaseWithoutAnswers,
+    /// <summary>Whoever leads has a lease for as long as it thinks so.</summary>
+    LeaseNeverEnds,
 
     /// <summary>A leader of an older term is not told of the newer one.</summary>
     SilentToOldLeaders,

@@ -117,10 +117,17 @@ internal sealed partial class Simulation
             return;
         }
 
+        var isReading = Dice.Next(3) == 0;
+        if (isReading && IsStormy && Swarm.Lease && Dice.Next(2) == 0)
+        {
+            // Whoever has been leader longest may not be it any more.
+            node = OldestLeader() ?? node;
+            client.Node = node.Number;
+        }
+
         client.WaitsSince = Now;
         client.AsksAfterHealing = !IsStormy;
         var count = Dice.Next(4) == 0 ? Dice.Between(2, 4) : 1;
-        var isReading = Dice.Next(3) == 0;
         for (var i = 0; i < count; i++)
         {
             var command = NewCommand(client.Number, isReading);
@@ -130,6 +137,21 @@ internal sealed partial class Simulation
 
         Counts.Commands += count;
         Send(client, node, isReading);
+    }
+
+    private SimulationNode? OldestLeader()
+    {
+        SimulationNode? oldest = null;
+        foreach (var node in Nodes)
+        {
+            if (node.IsRunning && node.Driver!.View.Role == RaftRole.Leader
+                && (oldest is null || node.Driver.View.Term < oldest.Driver!.View.Term))
+            {
+                oldest = node;
+            }
+        }
+
+        return oldest;
     }
 
     private void Send(Client client, SimulationNode node, bool isReading)

@@ -210,6 +210,11 @@ internal sealed partial class Simulation
     private void Wipe()
     {
         var victim = Dice.Pick(Nodes);
+        if (victim.IsLost || _changes.Exists(static change => !change.IsCompleted))
+        {
+            return;
+        }
+
         foreach (var node in Nodes)
         {
             if (node.IsLost)
@@ -217,15 +222,12 @@ internal sealed partial class Simulation
                 continue;
             }
 
-            if (!node.IsRunning || !CanLiveWith(node.Core!.Membership, victim.Number) || HasOpenChange(node.Core))
+            // A learner may be about to be made a voter.
+            if (!node.IsRunning || !CanLiveWith(node.Core!.Membership, victim.Number) || HasOpenChange(node.Core)
+                || node.Core.Membership.IsLearner(victim.Id))
             {
                 return;
             }
-        }
-
-        if (victim.IsLost)
-        {
-            return;
         }
 
         Crash(victim, CrashKind.LosesAll);

@@ -384,6 +384,12 @@ internal sealed partial class Simulation
             return;
         }
 
+        if (_trace is not null && packet.Kind != PacketKind.Message)
+        {
+            Trace($"{node.Number} has {packet.Kind} {packet.Sequence} of {packet.From}, {node.Core!.Role} in {node.Core.Membership}, "
+                + $"transfer to {node.Core.TransferTarget}, refusal {node.Machine.WriteRefusal}");
+        }
+
         node.Sink!.Deliver(packet);
         node.HasMail = true;
         if (!Dice.Chance(Swarm.TurnChance))

@@ -23,5 +23,17 @@ internal sealed partial class RaftCore
 
     /// <summary>Until when, on the clock last set, this leader may answer linearizable reads alone; <see cref="long.MinValue"/>:
     /// not at all.</summary>
-    public long LeaseEnd => TryLeaseRead(out _) && _leaseStart is { } start ? start + _options.LeaseNanoseconds : long.MinValue;
+    public long LeaseEnd
+    {
+        get
+        {
+#if PLANTED_BUGS
+            if (Planted.Is(Bug.LeaseNeverEnds) && Role == CoreRole.Leader && HasCommittedInTerm)
+            {
+                return long.MaxValue;
+            }
+#endif
+            return TryLeaseRead(out _) && _leaseStart is { } start ? start + _options.LeaseNanoseconds : long.MinValue;
+        }
+    }
 }

@@ -145,9 +145,6 @@ internal sealed partial class RaftCore
         if (LeasesAreOn && _clock != long.MinValue && _timedRounds.Count < TimedRoundsMax)
         {
             _timedRounds.Enqueue((_readRound, _clock));
-#if PLANTED_BUGS
-            _leaseStart = Planted.Is(Bug.LeaseWithoutAnswers) ? _clock : _leaseStart;
-#endif
         }
     }
 
