@@ -103,7 +103,7 @@ public sealed class ReadmeTests : IDisposable
 
         var clock = Stopwatch.StartNew();
         ChildProcess? killed;
-        while ((killed = _nodes.Find(static node => node.HasExited && node.ExitCode != ExitCodes.Success)) is null)
+        while ((killed = _nodes.Find(static node => node.HasExited && node.WaitForExit(TimeSpan.FromSeconds(1)) != ExitCodes.Success)) is null)
         {
             Assert.True(clock.Elapsed < TimeSpan.FromSeconds(30), "nobody was killed");
             Thread.Sleep(20);

@@ -43,7 +43,7 @@ internal sealed class RigNode : IAsyncDisposable
                 Address = Address,
                 Join = join,
                 Durability = Durability.Low,
-                LeaderWait = TimeSpan.FromMilliseconds(500),
+                LeaderWait = TimeSpan.FromSeconds(20),
                 SegmentBytes = 1 << 20,
             },
             new NoSnapshots(),

@@ -212,9 +212,9 @@ public sealed class PeerPortTests : IAsyncDisposable
             CommandTable.Default,
             _store,
             _engine,
-            new Proposer(_engine, TimeProvider.System),
+            new Proposer(_engine, TimeProvider.System, new FailureReplies(CommandTable.Default, moved: false)),
             _executor,
-            new NodeControl(_engine, _store, _clients, _stats, [], static () => { }),
+            new NodeControl(_engine, _store, _clients, _stats, null!, [], static () => { }),
             _stats,
             RespLimits.Default,
             new SessionSettings(64 << 20, ReadLevel.Linearizable, clientsMax, TimeSpan.FromSeconds(300)));

@@ -61,9 +61,11 @@ internal sealed class NodeChecks
     {
         node.NoteCommits();
         _durable = default;
-        if (node.Log is { } log && log.TryTerm(log.DurableIndex, out var term))
+        // What the core has begun to cut off may be gone before the log knows that it wrote that down.
+        var index = Math.Min(node.Log?.DurableIndex ?? 0, node.Core?.Durable ?? ulong.MaxValue);
+        if (node.Log is { } log && log.TryTerm(index, out var term))
         {
-            _durable = new EntryId(term, log.DurableIndex);
+            _durable = new EntryId(term, index);
         }
     }
 

@@ -134,7 +134,7 @@ internal sealed partial class Simulation
 
     private void Send(Client client, SimulationNode node, bool isReading)
     {
-        if (isReading && node.PausedUntil <= Now && Dice.Next(2) == 0 && MayReadHere(node))
+        if (isReading && node.PausedUntil <= Now && Dice.Next(4) != 0 && MayReadHere(node))
         {
             foreach (var command in client.Waiting)
             {

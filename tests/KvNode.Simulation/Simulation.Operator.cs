@@ -152,7 +152,8 @@ internal sealed partial class Simulation
     private void Propose(SimulationNode leader, ChangeTransition transition, IReadOnlyList<NodeChange> parts)
     {
         var change = new ConfigurationChange(transition, parts);
-        if (leader.Core!.Membership.TryApply(change, out _) is not { } after || !CanLiveWith(after, lost: -1))
+        var before = leader.Core!.Membership;
+        if (before.TryApply(change, out _) is not { } after || !CanLiveWith(after, lost: -1) || !NeedsNobodyWhoLeaves(before, after))
         {
             return;
         }
@@ -172,6 +173,22 @@ internal sealed partial class Simulation
             _changes.Add(done.Task);
             Do(leader, () => leader.Driver!.Change(ConfigurationChange.LeaveJoint, done));
         }
+    }
+
+    /// <summary>
+    /// Those who stay must be a majority of the configuration before. A change is in force where it has been applied, and a
+    /// leader that leaves with it steps down at that moment: the others may not know yet that it is committed, and ask
+    /// those who have left for votes that these refuse to a shorter log.
+    /// </summary>
+    private bool NeedsNobodyWhoLeaves(Membership before, Membership after)
+    {
+        var stay = 0;
+        foreach (var id in before.Voters)
+        {
+            stay += after.VoterSpan.Contains(id) && !Nodes[(int)id - 1].IsLost ? 1 : 0;
+        }
+
+        return stay > before.Voters.Count / 2;
     }
 
     private bool CanLiveWith(Membership membership, int lost) =>

@@ -418,6 +418,12 @@ internal sealed partial class Simulation
     {
         if (node.IsRunning && node.Life == transfer.ToLife && Network.IsConnected(transfer.From, transfer.To))
         {
+            if (Swarm.Has(Faults.Crashes) && IsStormy && Dice.Next(4) == 0)
+            {
+                // Somewhere in the installation.
+                node.Disk.DiesAfter = Dice.Next(8);
+            }
+
             node.Snapshots!.Receive(transfer);
         }
         else if (Nodes[transfer.From] is { IsRunning: true } sender && sender.Life == transfer.FromLife)

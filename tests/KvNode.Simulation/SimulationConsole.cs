@@ -46,9 +46,11 @@ internal static class SimulationConsole
     private static int RunMany(ulong first, ulong last, long steps)
     {
         var clock = Stopwatch.StartNew();
+        var used = Environment.CpuUsage.TotalTime;
         var batch = SeedRange.Run(first, last, steps, failuresMax: int.MaxValue);
         var seconds = clock.Elapsed.TotalSeconds;
-        Console.WriteLine($"{last - first + 1} seeds, {batch.Steps} steps in {seconds:F1} s, {batch.Steps / seconds:F0} steps/s: {batch.Counts}");
+        Console.WriteLine($"{last - first + 1} seeds, {batch.Steps} steps in {seconds:F1} s, {batch.Steps / seconds:F0} steps/s, "
+            + $"{batch.Steps / (Environment.CpuUsage.TotalTime - used).TotalSeconds:F0} for each second of a processor: {batch.Counts}");
         var kinds = new Dictionary<string, int>();
         foreach (var failure in batch.Failures)
         {

@@ -140,6 +140,9 @@ internal sealed class SimulationDisk(Dice dice) : IDisk
         }
     }
 
+    /// <summary>The store does something on this disk that is all or nothing.</summary>
+    public void Touch() => Enter();
+
     private static void Set(Dictionary<string, Inode> names, string name, Inode? inode)
     {
         if (inode is null)

@@ -6,7 +6,7 @@ namespace KvNode.Simulation;
 /// <summary>
 /// The state machine of one node: in memory, with a durable copy that lags behind and to which a crash goes back.
 /// </summary>
-internal sealed class SimulationMachine(Ledger ledger, int node, Action noteCommits) : IReplicatedStateMachine
+internal sealed class SimulationMachine(Ledger ledger, int node, SimulationDisk disk, Action noteCommits) : IReplicatedStateMachine
 {
     private readonly MapState _state = new();
     private readonly MapState _durableState = new();
@@ -104,7 +104,13 @@ internal sealed class SimulationMachine(Ledger ledger, int node, Action noteComm
     /// <inheritdoc/>
     public void Checkpoint()
     {
+        if (Durable == Applied)
+        {
+            return;
+        }
+
         Log?.EnsureDurable(Applied.Index);
+        disk.Touch();
         _durableState.CopyFrom(_state);
         _durableEngineState = _engineState;
         Durable = Applied;
@@ -121,6 +127,7 @@ internal sealed class SimulationMachine(Ledger ledger, int node, Action noteComm
     /// <summary>Takes over another node's state, at once and durably.</summary>
     public void Install(MachineImage image)
     {
+        disk.Touch();
         ledger.OnInstalled(node, image.Position);
         _state.CopyFrom(image.State);
         _durableState.CopyFrom(image.State);

@@ -19,7 +19,7 @@ internal sealed class SimulationNode : IEntryFetcher
         _clock = new NodeClock(this);
         Number = number;
         Disk = new SimulationDisk(simulation.Dice);
-        Machine = new SimulationMachine(simulation.Ledger, number, NoteCommits);
+        Machine = new SimulationMachine(simulation.Ledger, number, Disk, NoteCommits);
         Rate = simulation.Swarm.Slowest
             + (simulation.Dice.Fraction() * (simulation.Swarm.Fastest - simulation.Swarm.Slowest));
     }

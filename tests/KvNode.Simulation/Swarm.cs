@@ -49,14 +49,14 @@ internal sealed class Swarm
         DelayMax = DelayMin + dice.Between(10_000L, Has(Faults.Delays) ? 20 * Millisecond : Millisecond);
         LongDelays = Has(Faults.Delays) ? dice.Fraction() * 0.02 : 0;
         DiskLatency = dice.Between(20_000L, 5 * Millisecond);
-        ApplyLatency = dice.Between(5_000L, 3 * Millisecond);
+        ApplyLatency = dice.Between(5_000L, (dice.Next(5) == 0 ? 200 : 3) * Millisecond);
         TurnLatency = dice.Between(1_000L, 300_000);
         TurnChance = dice.Fraction() * 0.5;
         FaultEvery = dice.Between(20, 300) * Millisecond;
         CheckpointEvery = dice.Between(20, 1000) * Millisecond;
         Think = dice.Between(0, 30) * Millisecond;
         Padding = dice.Next(4) == 0 ? 2000 : dice.Between(0, 300);
-        Lease = dice.Next(3) == 0;
+        Lease = dice.Next(2) == 0;
         ApplyInline = dice.Next(2) == 0;
         MessageBytesMax = dice.Next(2) == 0 ? 1 << 20 : dice.Between(100, 3000);
         InflightMessagesMax = dice.Between(1, 12);

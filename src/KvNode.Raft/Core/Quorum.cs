@@ -25,8 +25,16 @@ internal static class Quorum
     }
 
     /// <summary>As <see cref="Reached(Span{ulong})"/>, by a majority in each half.</summary>
-    public static ulong Reached(Span<ulong> incoming, Span<ulong> outgoing) =>
-        Math.Min(Reached(incoming), Reached(outgoing));
+    public static ulong Reached(Span<ulong> incoming, Span<ulong> outgoing)
+    {
+#if PLANTED_BUGS
+        if (Planted.Is(Bug.IgnoresOutgoingHalf))
+        {
+            return Reached(incoming);
+        }
+#endif
+        return Math.Min(Reached(incoming), Reached(outgoing));
+    }
 
     /// <summary>Of this many voters some said yes, some said no, the rest have not answered. No voters: won.</summary>
     public static VoteResult Vote(int voters, int granted, int refused)
@@ -51,5 +59,14 @@ internal static class Quorum
         return incoming == VoteResult.Lost || outgoing == VoteResult.Lost ? VoteResult.Lost : VoteResult.Pending;
     }
 
-    private static int Majority(int voters) => (voters / 2) + 1;
+    private static int Majority(int voters)
+    {
+#if PLANTED_BUGS
+        if (Planted.Is(Bug.HalfIsEnough))
+        {
+            return (voters + 1) / 2;
+        }
+#endif
+        return (voters / 2) + 1;
+    }
 }

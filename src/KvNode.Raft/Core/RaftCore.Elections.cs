@@ -70,6 +70,11 @@ internal sealed partial class RaftCore
             _electionElapsed = 0;
             Campaign();
         }
+        else if (_electionElapsed >= _electionTimeout && Role == CoreRole.Follower)
+        {
+            // Who has no vote cannot end the silence; whoever waits for the leader shall know of it all the same.
+            SetLeader(0);
+        }
     }
 
     private bool MayCampaign() =>
@@ -79,6 +84,12 @@ internal sealed partial class RaftCore
     /// leaders.</summary>
     private bool HasUnappliedChange()
     {
+#if PLANTED_BUGS
+        if (Planted.Is(Bug.CampaignsByOldMembers))
+        {
+            return false;
+        }
+#endif
         for (var index = Applied + 1; index <= Commit; index++)
         {
             if (Log.At(index).Kind == EntryKind.Configuration)
@@ -99,6 +110,9 @@ internal sealed partial class RaftCore
         var isUpToDate = message.Entry.Term > Log.Last.Term
             || (message.Entry.Term == Log.Last.Term && message.Entry.Index >= Log.Last.Index);
         var granted = isFree && isUpToDate;
+#if PLANTED_BUGS
+        granted |= isFree && Planted.Is(Bug.VotesForOldLogs);
+#endif
         if (granted && !isPreVote)
         {
             _electionElapsed = 0;

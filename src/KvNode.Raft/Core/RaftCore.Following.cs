@@ -116,6 +116,13 @@ internal sealed partial class RaftCore
 
         if (known == entries.Length)
         {
+#if PLANTED_BUGS
+            if (Planted.Is(Bug.StaleAppendTruncates) && known > 0 && entries[^1].Id.Index < Log.Last.Index
+                && entries[^1].Id.Index >= Commit)
+            {
+                TruncateFrom(entries[^1].Id.Index + 1);
+            }
+#endif
             return;
         }
 
@@ -160,6 +167,9 @@ internal sealed partial class RaftCore
         }
 
         var index = Math.Min(_accepted, Durable);
+#if PLANTED_BUGS
+        index = Planted.Is(Bug.AckBeforeDurable) ? _accepted : index;
+#endif
         if (index < _accepted && index <= _acked)
         {
             return;

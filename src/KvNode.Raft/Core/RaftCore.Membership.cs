@@ -19,7 +19,11 @@ internal sealed partial class RaftCore
             return ProposeResult.Transferring;
         }
 
-        if (Applied < _pendingChange)
+        var isPending = Applied < _pendingChange;
+#if PLANTED_BUGS
+        isPending &= !Planted.Is(Bug.ChangesWhilePending);
+#endif
+        if (isPending)
         {
             refusal = "an earlier change may be pending";
             return ProposeResult.Refused;

@@ -143,6 +143,12 @@ internal sealed partial class RaftCore
         Durable = Math.Min(Durable, lastIndex);
         for (var left = _underWay.Count; left > 0; left--)
         {
+#if PLANTED_BUGS
+            if (Planted.Is(Bug.OldWritesCount))
+            {
+                break;
+            }
+#endif
             var written = _underWay.Dequeue();
             _underWay.Enqueue(written with { Through = Math.Min(written.Through, lastIndex) });
         }
@@ -152,6 +158,9 @@ internal sealed partial class RaftCore
     private ReadOnlyMemory<LogEntry> NextToApply()
     {
         var last = Math.Min(Commit, Durable);
+#if PLANTED_BUGS
+        last = Planted.Is(Bug.AppliesBeforeDurable) ? Commit : last;
+#endif
         var room = _options.ApplyBytesMax - _applyingBytes;
         if (IsRestoring || _applying >= last)
         {

@@ -81,6 +81,25 @@ internal sealed partial class RaftCore
 
     private void AddRead(ulong from, ulong context)
     {
+#if PLANTED_BUGS
+        if (Planted.Is(Bug.ReadsWithoutRound) && HasCommittedInTerm)
+        {
+            Answer(new PendingRead(0, Commit, from, context), ok: true);
+            return;
+        }
+
+        if (Planted.Is(Bug.ReadsBeforeTermCommit) && !HasCommittedInTerm)
+        {
+            _pendingReads.Add(new PendingRead(_readRound + 1, Commit, from, context));
+            return;
+        }
+
+        if (Planted.Is(Bug.ReadsJoinOldRound) && HasCommittedInTerm)
+        {
+            _pendingReads.Add(new PendingRead(Math.Max(_readRound, _confirmedRound), Commit, from, context));
+            return;
+        }
+#endif
         if (HasCommittedInTerm)
         {
             _pendingReads.Add(new PendingRead(_readRound + 1, Commit, from, context));
@@ -126,6 +145,9 @@ internal sealed partial class RaftCore
         if (LeasesAreOn && _clock != long.MinValue && _timedRounds.Count < TimedRoundsMax)
         {
             _timedRounds.Enqueue((_readRound, _clock));
+#if PLANTED_BUGS
+            _leaseStart = Planted.Is(Bug.LeaseWithoutAnswers) ? _clock : _leaseStart;
+#endif
         }
     }
 

@@ -207,6 +207,9 @@ internal sealed partial class RaftCore
     private void SendHeartbeat(Progress peer)
     {
         var commit = Math.Min(peer.Match, Commit);
+#if PLANTED_BUGS
+        commit = Planted.Is(Bug.HeartbeatCommitsAll) ? Commit : commit;
+#endif
         Send(new Message { Type = MessageType.Heartbeat, To = peer.Id, Commit = commit, ReadRound = _readRound });
         peer.SentCommit(commit);
         peer.SentRound = _readRound;
@@ -412,6 +415,12 @@ internal sealed partial class RaftCore
         Span<ulong> incoming = stackalloc ulong[_incoming.Length];
         Span<ulong> outgoing = stackalloc ulong[_outgoing.Length];
         _self.OwnDurable(Durable);
+#if PLANTED_BUGS
+        if (Planted.Is(Bug.LeaderCountsUndurable))
+        {
+            _self.OwnDurable(Log.Last.Index);
+        }
+#endif
         for (var i = 0; i < incoming.Length; i++)
         {
             incoming[i] = _incoming[i].Match;
@@ -423,7 +432,11 @@ internal sealed partial class RaftCore
         }
 
         var reached = Quorum.Reached(incoming, outgoing);
-        if (reached > Commit && Log.Matches(new EntryId(Term, reached)))
+        var isOfThisTerm = Log.Matches(new EntryId(Term, reached));
+#if PLANTED_BUGS
+        isOfThisTerm |= Planted.Is(Bug.CommitsOlderTerms);
+#endif
+        if (reached > Commit && isOfThisTerm)
         {
             Commit = reached;
             Broadcast();

@@ -127,6 +127,9 @@ internal sealed partial class RaftCore
         if (_restoring is { } restoring && restoring.Position == position)
         {
             Applied = position.Index;
+#if PLANTED_BUGS
+            restoring = Planted.Is(Bug.SnapshotWithoutMembership) ? restoring with { Membership = Membership } : restoring;
+#endif
             Membership = restoring.Membership;
             _restoring = null;
         }

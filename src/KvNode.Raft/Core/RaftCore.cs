@@ -71,6 +71,9 @@ internal sealed partial class RaftCore
         Invariant.Check(state.Applied.Index + 1 >= Log.FirstInMemory);
         Term = state.HardState.Term;
         Vote = state.HardState.Vote;
+#if PLANTED_BUGS
+        Vote = Planted.Is(Bug.ForgetsVote) ? 0 : Vote;
+#endif
         Membership = state.Membership;
         Applied = state.Applied.Index;
         Commit = Math.Min(Math.Max(state.Commit, Applied), Log.Last.Index);
@@ -235,6 +238,12 @@ internal sealed partial class RaftCore
     /// and in which it accepts nothing: it would stay cut off. A pre-candidate of the past learns that it is one.</summary>
     private void AnswerOlderTerm(in Message message)
     {
+#if PLANTED_BUGS
+        if (Planted.Is(Bug.SilentToOldLeaders))
+        {
+            return;
+        }
+#endif
         switch (message.Type)
         {
             case MessageType.Append:

@@ -118,6 +118,14 @@ internal sealed class ApplyStage
         }
 
         action();
+#if PLANTED_BUGS
+        if (Planted.Is(Bug.SnapshotDropsSessions))
+        {
+            var membership = state.Membership;
+            state = new EngineState();
+            state.SetMembership(membership);
+        }
+#endif
         _state = state;
         Volatile.Write(ref _appliedIndex, index);
         GiveUpExecuted();
@@ -319,6 +327,13 @@ internal sealed class ApplyStage
             }
             else
             {
+#if PLANTED_BUGS
+                if (Planted.Is(Bug.AnswersTheSuperseded))
+                {
+                    _answers.Add(new Answer(item.Batch, new ProposalOutcome(ProposalStatus.Committed)));
+                    continue;
+                }
+#endif
                 _answers.Add(new Answer(item.Batch, item.State == OutstandingBatches.State.Failed
                     ? item.Outcome
                     : new ProposalOutcome(ProposalStatus.Superseded)));

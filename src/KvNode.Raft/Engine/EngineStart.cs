@@ -19,7 +19,13 @@ internal static class EngineStart
         var durable = machine.Durable;
         if ((!log.TryTerm(durable.Index, out var term) || term != durable.Term) && durable == machine.InstalledAt)
         {
-            // The crash came after a received snapshot was installed and before the log was told.
+            // The crash came after a received snapshot was installed and before the log was told, perhaps not even of the
+            // snapshot's term. In a term that this node's disk does not know it has given no vote.
+            if (log.HardState.Term < durable.Term)
+            {
+                log.Append([WalRecord.Of(new HardState(durable.Term, 0))]);
+            }
+
             log.Append([WalRecord.SnapshotMarker(durable)]);
             log.Sync();
         }

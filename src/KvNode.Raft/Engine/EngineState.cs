@@ -89,6 +89,13 @@ internal sealed class EngineState
         }
 
         var last = _sessions[at];
+#if PLANTED_BUGS
+        if (Planted.Is(Bug.ExecutesCopies))
+        {
+            _sessions[at] = next;
+            return true;
+        }
+#endif
         if (batch.Incarnation < last.Incarnation
             || (batch.Incarnation == last.Incarnation && batch.Sequence <= last.Sequence))
         {

@@ -133,6 +133,9 @@ internal sealed class OutstandingBatches
             if (_count > 0)
             {
                 ref var first = ref At(0);
+#if PLANTED_BUGS
+                appliedIndex = Planted.Is(Bug.ReadsBeforeApplied) ? ulong.MaxValue : appliedIndex;
+#endif
                 if (first.State == State.Failed || (first.State == State.Confirmed && first.Number <= appliedIndex))
                 {
                     return Take(out item);

@@ -205,6 +205,12 @@ internal sealed class PersistStage
     public bool TryFinish()
     {
         // The state first: a log that restarts at a position which the state does not have could not be started from.
+#if PLANTED_BUGS
+        if (Planted.Is(Bug.LogBeforeSnapshot) && !TryWrite())
+        {
+            return false;
+        }
+#endif
         _takenSnapshot?.Install();
         _takenSnapshot = null;
         if (!TryWrite())

@@ -204,6 +204,9 @@ internal sealed partial class RaftDriver
     {
         var log = _parts.Log;
         var durable = _parts.Machine.Durable.Index;
+#if PLANTED_BUGS
+        durable = Planted.Is(Bug.CompactsWhatIsNotDurable) ? Math.Min(_core.Applied, _core.Durable) : durable;
+#endif
         _ = log.Retire(log.Bytes > _options.LogBytesMax ? durable : Math.Min(durable, slowest));
         if (log.FirstIndex - 1 > _core.Log.BeforeFirst.Index)
         {

@@ -24,7 +24,23 @@ internal sealed partial class RaftDriver
     private string? _excluded;
 
     /// <summary>There will be no leader for this node any more: its batches are answered so at once. Raft thread.</summary>
-    public void Exclude(string reason) => _excluded = reason;
+    public void Exclude(string reason)
+    {
+        _excluded = reason;
+        _parts.Outstanding.Visit(reason, static (reason, ref item) =>
+        {
+            if (item.State != State.Failed && item.State != State.Confirmed)
+            {
+                item.State = State.Failed;
+                item.Outcome = item.MayExist
+                    ? new ProposalOutcome(ProposalStatus.Unknown)
+                    : new ProposalOutcome(ProposalStatus.NoLeader, Reason: reason);
+            }
+
+            return true;
+        });
+        _parts.Apply.Poke();
+    }
 
     private bool IsLeader => _core.Role == CoreRole.Leader;
 
@@ -208,13 +224,15 @@ internal sealed partial class RaftDriver
     /// in order, and this one might come before an older one.</summary>
     private void AcceptForward(in Event item)
     {
-        if (!IsLeader || item.D != _core.Term || !_membership.Contains(item.A))
+        if (!IsLeader || item.D != _core.Term)
         {
             item.Buffer?.Release();
             return;
         }
 
-        if (_parts.Machine.WriteRefusal is { } refusal)
+        // A node that has just been added may be ahead of what this leader has applied: it hears of it, and may ask again.
+        var refusal = _membership.Contains(item.A) ? _parts.Machine.WriteRefusal : "the leader does not know this node as a member";
+        if (refusal is not null)
         {
             _links.SendForwardRefused(item.A, item.C, reason: 1, refusal);
             item.Buffer?.Release();
@@ -404,6 +422,9 @@ internal sealed partial class RaftDriver
             {
                 item.State = State.Failed;
                 item.Outcome = new ProposalOutcome(item.MayExist ? ProposalStatus.Unknown : ProposalStatus.NoLeader);
+#if PLANTED_BUGS
+                item.Outcome = Planted.Is(Bug.DeniesTheUnknown) ? new ProposalOutcome(ProposalStatus.NoLeader) : item.Outcome;
+#endif
             }
 
             return true;

@@ -146,8 +146,10 @@ internal sealed partial class RaftDriver
         if (item.Rented is { } entries)
         {
             var count = item.Message.Entries.Length;
-            // A log that cannot be applied must not grow without end: the leader sends again.
-            if (_core.Log.BytesInMemory <= MemoryBytesMax || item.Message.Entry.Index < _core.Log.Last.Index)
+            // A log that cannot be applied must not grow without end: the leader sends again. But where nothing waits to be
+            // applied, only more entries can bring the agreement that lets go of those that are there.
+            if (_core.Log.BytesInMemory <= MemoryBytesMax || item.Message.Entry.Index < _core.Log.Last.Index
+                || _core.Applied == _core.Commit)
             {
                 for (var i = 0; i < count; i++)
                 {
@@ -223,6 +225,13 @@ internal sealed partial class RaftDriver
             var written = Persist(ready.Persist);
             foreach (ref readonly var message in CollectionsMarshal.AsSpan(ready.MessagesAfterPersist))
             {
+#if PLANTED_BUGS
+                if (Planted.Is(Bug.VoteBeforeDurable))
+                {
+                    _links.Send(message);
+                    continue;
+                }
+#endif
                 _held.Enqueue((ready.AfterPersistSequence, message));
             }
 
@@ -293,6 +302,8 @@ internal sealed partial class RaftDriver
     {
         _persisted = Math.Max(_persisted, sequence);
         _core.OnPersisted(sequence);
+        // A snapshot that was taken over brings its configuration.
+        ConfigureIfChanged();
         ReleaseHeld();
     }
 
@@ -330,15 +341,19 @@ internal sealed partial class RaftDriver
         }
 
         _core.OnApplied(index);
-        if (!ReferenceEquals(_core.Membership, _membership))
-        {
-            Configure();
-        }
-
+        ConfigureIfChanged();
         CompleteChanges(index);
         if (_alone)
         {
             TrimLog();
+        }
+    }
+
+    private void ConfigureIfChanged()
+    {
+        if (!ReferenceEquals(_core.Membership, _membership))
+        {
+            Configure();
         }
     }
 
@@ -354,6 +369,12 @@ internal sealed partial class RaftDriver
     {
         // What was sent on the way before may be lost.
         _core.ReportUnreachable(peer);
+#if PLANTED_BUGS
+        if (Planted.Is(Bug.NeverSendsAgain))
+        {
+            return;
+        }
+#endif
         if (peer == _core.Leader)
         {
             ResendAll();

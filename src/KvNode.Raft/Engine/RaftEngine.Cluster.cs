@@ -53,6 +53,8 @@ public sealed partial class RaftEngine
             return new AdminOutcome(false, RemovedReason);
         }
 
+        // As long as a write would wait for one.
+        _ = await WhenAsync(static core => core.Leader != 0 ? "" : null, _options.LeaderWait);
         var answer = await AnswerAsync(ask);
         if (answer is { Reply: AskReply.AskLeader, Text: { Length: > 0 } leader })
         {

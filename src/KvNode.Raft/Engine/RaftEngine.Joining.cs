@@ -19,6 +19,7 @@ public sealed partial class RaftEngine
     private readonly Lock _identityGate = new();
     private string? _hint;
     private int _asked;
+    private bool? _notedVoter;
     private volatile bool _removed;
 
     /// <summary>News of this node's membership, for the log; true: somebody should do something. Any thread.</summary>
@@ -126,10 +127,11 @@ public sealed partial class RaftEngine
         {
             if (members.Contains(identity.NodeId))
             {
-                if (!identity.IsMember || (identity.IsJoining && members.IsVoter(identity.NodeId)))
+                var isVoter = members.IsVoter(identity.NodeId);
+                identity.Note(isJoining: identity.IsJoining && !isVoter, isMember: true);
+                if (_notedVoter != isVoter)
                 {
-                    var isVoter = members.IsVoter(identity.NodeId);
-                    identity.Note(isJoining: identity.IsJoining && !isVoter, isMember: true);
+                    _notedVoter = isVoter;
                     Noted?.Invoke(false, $"node {identity.NodeId:x16} is a {(isVoter ? "voter" : "learner")} of cluster {identity.ClusterId:x16}");
                 }
             }

@@ -283,6 +283,8 @@ public sealed partial class RaftEngine : IConsensusEngine
         var identity = _identity!;
         _links = _connect(new PeerIdentity(identity.ClusterId, start.NodeId, start.Incarnation, _options.Address));
         _transfers = new SnapshotTransfers(_options.DataDirectory, machine, _mailbox, apply, _links, Fail);
+        // Before the driver, which names the peers: what comes from them waits in the mailbox.
+        _links.Start(new Sink(this));
         _driver = new RaftDriver(
             new DriverOptions
             {
@@ -311,7 +313,6 @@ public sealed partial class RaftEngine : IConsensusEngine
             },
             Now());
         _transfers.Attach(_driver, _core);
-        _links.Start(new Sink(this));
     }
 
     private void Loop()

@@ -154,15 +154,10 @@ internal sealed class NodeIdentity
 
     private void Save(IdentityRecord record)
     {
-        if (Array.IndexOf(_disk.List(), DraftName) >= 0)
+        Span<byte> bytes = stackalloc byte[IdentityRecord.Bytes];
+        record.Encode(bytes);
+        using (var file = OpenDraft())
         {
-            _disk.Delete(DraftName);
-        }
-
-        using (var file = _disk.Create(DraftName))
-        {
-            Span<byte> bytes = stackalloc byte[IdentityRecord.Bytes];
-            record.Encode(bytes);
             file.Write(0, bytes);
             file.SyncData();
         }
@@ -170,6 +165,40 @@ internal sealed class NodeIdentity
         _disk.Rename(DraftName, FileName);
         _disk.SyncDirectory();
         _record = record;
+        KeepRoom(bytes);
+    }
+
+    private IDiskFile OpenDraft()
+    {
+        if (Array.IndexOf(_disk.List(), DraftName) < 0)
+        {
+            return _disk.Create(DraftName);
+        }
+
+        var draft = _disk.Open(DraftName);
+        if (draft.Length <= IdentityRecord.Bytes)
+        {
+            return draft;
+        }
+
+        draft.Dispose();
+        _disk.Delete(DraftName);
+        return _disk.Create(DraftName);
+    }
+
+    /// <summary>A node whose disk is full must be able to start, and that writes this file: the next draft has its room
+    /// already, that of the file just replaced.</summary>
+    private void KeepRoom(ReadOnlySpan<byte> bytes)
+    {
+        try
+        {
+            using var draft = _disk.Create(DraftName);
+            draft.Write(0, bytes);
+        }
+        catch (IOException)
+        {
+            // Then a start on a full disk fails, and says why.
+        }
     }
 
     private static ulong RandomId()

@@ -625,6 +625,15 @@ internal sealed class WriteAheadLog : IDisposable
             return;
         }
 
+#if PLANTED_BUGS
+        if (Planted.Is(Bug.SkipsSyncs) && sequence % 16 == 0)
+        {
+            Volatile.Write(ref _durableSequence, sequence);
+            Volatile.Write(ref _durableIndex, index);
+            return;
+        }
+#endif
+
         var started = Stopwatch.GetTimestamp();
         try
         {
