@@ -15,7 +15,7 @@ public sealed class NamespaceTests
             using var cluster = Harness.Cluster.Start(3, new ClusterOptions
             {
                 Network = network,
-                Environment = new Dictionary<string, string>(StringComparer.Ordinal) { [ClusterOptions.SecretVariable] = "of these three" },
+                Environment = new Dictionary<string, string>(StringComparer.Ordinal) { [ClusterOptions.SecretVariable] = "known to these three nodes only" },
             });
             var load = new HistoryLoad(cluster, random, new LoadOptions { Timeout = TimeSpan.FromSeconds(3) }).Start();
             load.WaitForProgress();

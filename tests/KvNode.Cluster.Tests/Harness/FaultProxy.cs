@@ -127,48 +127,64 @@ internal sealed class FaultProxy : IDisposable
         }
     }
 
+    /// <summary>
+    /// Carries one direction until its source ends. What the source sent before it broke still arrives, as it mostly does
+    /// without a proxy; then both ends see a reset.
+    /// </summary>
     private async Task PumpAsync(Pipe pipe, Socket source, Socket target, Link link)
     {
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(_end.Token, pipe.Broken);
         var chunks = Channel.CreateBounded<(byte[] Bytes, long Due)>(ChunksMax);
-        var writing = WriteAsync(pipe, chunks.Reader, target, link);
+        var writing = WriteAsync(chunks.Reader, target, link, stop);
+        var isReset = false;
         try
         {
             var buffer = new byte[ChunkBytes];
             int count;
-            while ((count = await source.ReceiveAsync(buffer.AsMemory(), _end.Token)) > 0)
+            while ((count = await source.ReceiveAsync(buffer.AsMemory(), stop.Token)) > 0)
             {
                 var due = Stopwatch.GetTimestamp() + (link.DelayMilliseconds * Stopwatch.Frequency / 1000);
-                await chunks.Writer.WriteAsync((buffer[..count], due), pipe.Broken);
+                await chunks.Writer.WriteAsync((buffer[..count], due), stop.Token);
             }
         }
-        catch (Exception failure) when (failure is SocketException or OperationCanceledException or ObjectDisposedException)
+        catch (Exception failure) when (failure is SocketException or ObjectDisposedException)
         {
-            pipe.Break();
+            isReset = true;
+        }
+        catch (OperationCanceledException)
+        {
+            // The target is gone, and says so in the other direction; or everything ends.
         }
 
         chunks.Writer.Complete();
         await writing;
+        if (isReset)
+        {
+            pipe.Break();
+        }
     }
 
-    private async Task WriteAsync(Pipe pipe, ChannelReader<(byte[] Bytes, long Due)> chunks, Socket target, Link link)
+    /// <param name="stop">Cancelled when nothing more can be written.</param>
+    private static async Task WriteAsync(
+        ChannelReader<(byte[] Bytes, long Due)> chunks, Socket target, Link link, CancellationTokenSource stop)
     {
         try
         {
-            await foreach (var (bytes, due) in chunks.ReadAllAsync(pipe.Broken))
+            await foreach (var (bytes, due) in chunks.ReadAllAsync(stop.Token))
             {
                 while (link.IsCut || Stopwatch.GetTimestamp() < due)
                 {
-                    await Task.Delay(Poll, pipe.Broken);
+                    await Task.Delay(Poll, stop.Token);
                 }
 
                 for (var sent = 0; sent < bytes.Length;)
                 {
-                    sent += await target.SendAsync(bytes.AsMemory(sent), pipe.Broken);
+                    sent += await target.SendAsync(bytes.AsMemory(sent), stop.Token);
                 }
 
                 if (link.BytesPerSecond > 0)
                 {
-                    await Task.Delay(TimeSpan.FromSeconds((double)bytes.Length / link.BytesPerSecond), pipe.Broken);
+                    await Task.Delay(TimeSpan.FromSeconds((double)bytes.Length / link.BytesPerSecond), stop.Token);
                 }
             }
 
@@ -176,7 +192,7 @@ internal sealed class FaultProxy : IDisposable
         }
         catch (Exception failure) when (failure is SocketException or OperationCanceledException or ObjectDisposedException)
         {
-            pipe.Break();
+            await stop.CancelAsync();
         }
     }
 
