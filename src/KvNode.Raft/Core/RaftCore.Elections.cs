@@ -84,12 +84,6 @@ internal sealed partial class RaftCore
     /// leaders.</summary>
     private bool HasUnappliedChange()
     {
-#if PLANTED_BUGS
-        if (Planted.Is(Bug.CampaignsByOldMembers))
-        {
-            return false;
-        }
-#endif
         for (var index = Applied + 1; index <= Commit; index++)
         {
             if (Log.At(index).Kind == EntryKind.Configuration)
