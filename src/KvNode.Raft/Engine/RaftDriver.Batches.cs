@@ -264,22 +264,21 @@ internal sealed partial class RaftDriver
         }
 
         var taken = Propose();
-        for (var i = 0; i < forwards; i++)
+        if (taken)
         {
-            if (taken)
+            // Before anything else happens: losing the lead, for one, lets go of all forwards.
+            for (var i = 0; i < forwards; i++)
             {
                 _forwards[i].Buffer?.Release();
             }
-        }
 
-        if (taken)
-        {
             _forwards.RemoveRange(0, forwards);
         }
 
         _gathered.Clear();
         _gatheredBytes = 0;
-        return taken && (_forwards.Count > 0 || _writesWaiting);
+        Drain();
+        return taken && IsLeader && (_forwards.Count > 0 || _writesWaiting);
     }
 
     private bool Gather(ref OutstandingBatches.Item item)
@@ -334,7 +333,6 @@ internal sealed partial class RaftDriver
             });
         }
 
-        Drain();
         return true;
     }
 
