@@ -18,7 +18,7 @@ public sealed class NemesisTests
         Seeds.Run($"{nameof(ClusterStaysLinearizableWhateverHappens)}({nodes})", random =>
         {
             var clock = Stopwatch.StartNew();
-            var time = Soak.Time(TimeSpan.FromSeconds(nodes == 3 ? 8 : 4));
+            var time = Soak.Time(TimeSpan.FromSeconds(nodes == 3 ? 6 : 1));
             using var cluster = Harness.Cluster.Start(nodes, new ClusterOptions { WithFaults = true });
             var nemesis = new Nemesis(cluster, random);
             var chapters = 0;

@@ -18,7 +18,7 @@ internal sealed record LoadOptions
     public int KeysPerGroup { get; init; } = 4;
 
     /// <summary>A client waits so long between its turns, at most.</summary>
-    public int PauseMillisecondsMax { get; init; } = 12;
+    public int PauseMillisecondsMax { get; init; } = 16;
 
     /// <summary>How long a client waits for a reply before it gives the connection up.</summary>
     public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(8);
