@@ -16,7 +16,7 @@
 #   REPS=3            repetitions; the median is printed
 #   SERVERS="..."     node: kvnode redis-always redis-none garnet-aof garnet; cluster: kvnode etcd redis-always
 #   GATE_NS=150       a repetition counts only between two cache-line round trips below this (0 = no gate)
-#   GATE_SECONDS=...  time the gate may cost in all; then repetitions are taken as they come (cluster: 90)
+#   GATE_SECONDS=...  time the gate may cost in all; then repetitions are taken as they come (cluster: 60)
 #   KEYS=...          keys that are read and written (node: 1000000, cluster: 100000)
 #   OPERATIONS="set get"   empty: only what comes after the throughput
 #   node only:
