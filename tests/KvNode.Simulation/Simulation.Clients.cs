@@ -191,7 +191,7 @@ internal sealed partial class Simulation
     private bool MayReadHere(SimulationNode node)
     {
         var view = node.Driver!.View;
-        return view.LeadsAlone
+        return view.ServesAlone
             || (view.Commit <= node.Apply!.AppliedIndex && node.LocalTime(Now) < view.LeaseEnd && view.Commit <= node.Apply.AppliedIndex);
     }
 

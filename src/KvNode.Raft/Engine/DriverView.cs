@@ -13,7 +13,7 @@ internal sealed class DriverView
     private ulong _commit;
     private ulong _lastIndex;
     private ulong _lastTerm;
-    private bool _leadsAlone;
+    private bool _servesAlone;
     private long _leaseEnd = long.MinValue;
     private long _lastContact = long.MinValue;
     private IReadOnlyList<PeerView> _peers = [];
@@ -30,10 +30,10 @@ internal sealed class DriverView
     public EntryId LastLog => new(Volatile.Read(ref _lastTerm), Volatile.Read(ref _lastIndex));
 
     /// <summary>
-    /// This node is the whole cluster, leads it and has caught up. Whoever sees this may serve a linearizable read from the state as it is
+    /// This node is the whole cluster and has caught up. Whoever sees this may serve a linearizable read from the state as it is
     /// now or later: at this moment nothing was acknowledged that is not applied here.
     /// </summary>
-    public bool LeadsAlone => Volatile.Read(ref _leadsAlone);
+    public bool ServesAlone => Volatile.Read(ref _servesAlone);
 
     /// <summary>Monotonic nanoseconds until which nobody else can lead; long.MinValue: unknown.</summary>
     public long LeaseEnd => Volatile.Read(ref _leaseEnd);
@@ -69,6 +69,8 @@ internal sealed class DriverView
         // What an earlier leader acknowledged is before this term's first entry: applied when that one is.
         var isReadable = core.Role == CoreRole.Leader && core.Log.TryTerm(core.Applied, out var term) && term == core.Term;
         Volatile.Write(ref _leaseEnd, isReadable ? core.LeaseEnd : long.MinValue);
-        Volatile.Write(ref _leadsAlone, alone && isReadable);
+        // Without leading, too (its disk is full, say): all that was ever acknowledged is in its log.
+        var hasAll = core.Role != CoreRole.Leader && core.Applied == core.Log.Last.Index;
+        Volatile.Write(ref _servesAlone, alone && (isReadable || hasAll));
     }
 }

@@ -156,7 +156,7 @@ internal sealed class PersistStage
         }
     }
 
-    /// <summary>The thread's work, until <see cref="Close"/>; then it has written and synced everything.</summary>
+    /// <summary>The thread's work, until <see cref="Close"/>; then it has written and synced everything that the disk took.</summary>
     public void Run()
     {
         while (WaitForWork())
@@ -167,14 +167,30 @@ internal sealed class PersistStage
                 continue;
             }
 
-            while (!TryFinish())
+            // What a node has not on disk it has not acknowledged: it may wait as long as it takes, but for the end.
+            while (!TryFinish() && !IsClosed)
             {
-                // What a follower has not on disk it has not acknowledged: it may wait as long as it takes.
                 Thread.Sleep(_options.ResumeInterval);
+            }
+
+            if (_takenDone < _taken.Count)
+            {
+                break;
             }
         }
 
         _log.Sync();
+    }
+
+    private bool IsClosed
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _closed;
+            }
+        }
     }
 
     /// <summary>Takes what waits, without waiting for it; <see cref="TryFinish"/> writes it. The thread's work in two

@@ -71,7 +71,7 @@ public sealed partial class RaftEngine
         }
 
         // In this order: what was committed when the clock still lay within the lease must be applied.
-        return view.LeadsAlone
+        return view.ServesAlone
             || (level == ReadLevel.LeaderLease && view.Commit <= AppliedIndex && Now() < view.LeaseEnd && view.Commit <= AppliedIndex);
     }
 

@@ -258,6 +258,13 @@ public sealed partial class RaftEngine : IConsensusEngine
             _identity.SetCluster(NewId());
         }
 
+        if (state.Membership is { IsJoint: false, Voters: [var only] } && only == start.NodeId
+            && !EngineStart.HasConfiguration(log, apply.AppliedIndex))
+        {
+            // The only voter there is or is to be: what is on its disk is on the disks of a majority.
+            EngineStart.Replay(log, EngineStart.At(log, apply.AppliedIndex), ulong.MaxValue, apply, cancellationToken);
+        }
+
         Build(machine, log, apply, start, state);
     }
 
@@ -339,7 +346,7 @@ public sealed partial class RaftEngine : IConsensusEngine
         while (!_stopping)
         {
             driver.Turn(Now());
-            if (!_started.Task.IsCompleted && (driver.View.LeadsAlone || _persist.Refusal is not null || !driver.IsAlone))
+            if (!_started.Task.IsCompleted && (driver.View is { ServesAlone: true, Role: RaftRole.Leader } || _persist.Refusal is not null || !driver.IsAlone))
             {
                 _ = _started.TrySetResult();
             }

@@ -8,7 +8,7 @@ namespace KvNode.Raft.Tests.Transport;
 /// <summary>Frames on the wire: what goes in comes out, however it is cut; what is damaged never does.</summary>
 public sealed class FrameTests
 {
-    private const int PayloadMax = 1 << 20;
+    private const int PayloadMax = 1 << 24;
 
     [Fact]
     public void EveryMessageSurvivesTheWireHoweverItIsCut() => Seeds.Run(nameof(EveryMessageSurvivesTheWireHoweverItIsCut), random =>
