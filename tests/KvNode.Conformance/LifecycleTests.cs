@@ -128,7 +128,7 @@ public sealed class LifecycleTests : IDisposable
     [InlineData("--max-value 513mb", "max-value")]
     [InlineData("--max-value lots", "max-value")]
     [InlineData("--max-clients -1", "max-clients")]
-    [InlineData("--join 127.0.0.1:4920", "next")]
+    [InlineData("--join :4920", "--join")]
     [InlineData("stray", "stray")]
     [InlineData("check", "DIR")]
     public void WrongCommandLineExits64AndNamesTheFault(string arguments, string named)
@@ -226,8 +226,8 @@ public sealed class LifecycleTests : IDisposable
         var before = node.ErrorText.Length + node.Process.OutputText.Length;
         for (var i = 0; i < 2000; i++)
         {
-            client.Send("SET", "secretkey", "secretvalue");
-            client.Send("NOSUCHCOMMAND", "secretkey");
+            client.Send("SET", "hushkey", "hushvalue");
+            client.Send("NOSUCHCOMMAND", "hushkey");
         }
 
         client.Flush();
@@ -238,7 +238,7 @@ public sealed class LifecycleTests : IDisposable
 
         Assert.Equal(ExitCodes.Success, node.Terminate());
         var said = node.ErrorText + node.Process.OutputText;
-        Assert.DoesNotContain("secret", said, StringComparison.Ordinal);
+        Assert.DoesNotContain("hush", said, StringComparison.Ordinal);
         Assert.True(said.Length - before < 4000, said);
     }
 
