@@ -219,6 +219,21 @@ public sealed class EngineTests
     }
 
     [Fact]
+    public async Task HoweverMuchWasRefusedWritesAreTakenAfterwards()
+    {
+        await using var node = await new EngineHarness(
+            new SimDisk(), configure: options => options with { EntryBytesSoft = 2_000 }).StartAsync();
+        node.Machine.WriteRefusal = "the store is full";
+        for (var i = 0; i < 10; i++)
+        {
+            Assert.Equal(ProposalStatus.Dropped, (await node.ProposeAsync(new TestBatch(new byte[1000]))).Status);
+        }
+
+        node.Machine.WriteRefusal = null;
+        await node.CommitAsync(1);
+    }
+
+    [Fact]
     public async Task DisposeCompletesWhatWasProposedAndDropsWhatComesLater()
     {
         var disk = new SimDisk();

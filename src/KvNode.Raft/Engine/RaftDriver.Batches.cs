@@ -10,7 +10,6 @@ internal sealed partial class RaftDriver
 {
     private readonly List<SubBatch> _gathered = [];
     private readonly List<(SubBatch Batch, Transport.FrameBuffer? Buffer)> _forwards = [];
-    private readonly List<(ulong First, ulong Index)> _ownEntries = [];
     private long _gatheredBytes;
     private long _waitingBytes;
     private ulong _sequence;
@@ -74,7 +73,8 @@ internal sealed partial class RaftDriver
 
         if (_core.Leader == 0)
         {
-            return _excluded is not null || _persist.Refusal is not null || (_queuedSince != 0 && _now - Math.Max(_queuedSince, _noLeaderSince) > LeaderWaitNs);
+            return _excluded is not null || _persist.Refusal is not null
+                || (_queuedSince != 0 && _now - Math.Max(_queuedSince, _noLeaderSince) > LeaderWaitNs);
         }
 
         return _options.Follower == FollowerMode.Refuse || CountSent() < _options.ForwardsInFlightMax;
@@ -136,7 +136,7 @@ internal sealed partial class RaftDriver
         if (!item.IsRead)
         {
             item.Number = ++_sequence;
-            _waitingBytes += payload.Length;
+            _waitingBytes += item.State == State.Failed ? 0 : payload.Length;
         }
 
         _parts.Outstanding.Add(item);
