@@ -117,7 +117,7 @@ internal sealed partial class RaftDriver
                 _persist.TryResume();
             }
 
-            if (_persist.Refusal is null && IsLeader && !_core.HasCommittedInTerm && _core.Log.Last.Index == _core.Commit)
+            if (_persist.Refusal is null && IsLeader && _core.Log.Last.Term < _core.Term)
             {
                 // The term's first entry was among what the full disk refused.
                 _ = _core.Propose(EntryKind.Empty, default, out _);
