@@ -353,13 +353,16 @@ public sealed partial class RaftEngine
     public async ValueTask HandOverAsync()
     {
         var until = Now() + (long)LeaveTimeout.TotalNanoseconds;
-        if (_driver is { IsAlone: false } driver && _core!.Role == CoreRole.Leader)
+        if (_driver is not { IsAlone: false } driver || _core!.Role != CoreRole.Leader || _stopping
+            || !await OnRaftAsync(_ => driver.TransferTo(null)))
         {
-            _mailbox.Post(() => driver.TransferTo(null));
-            while (_core.Role == CoreRole.Leader && Now() < until)
-            {
-                await Task.Delay(5);
-            }
+            return;
+        }
+
+        // Given up by the core when nobody takes over: the others are gone already.
+        while (_core.Role == CoreRole.Leader && _core.TransferTarget != 0 && Now() < until)
+        {
+            await Task.Delay(5);
         }
     }
 
@@ -367,7 +370,8 @@ public sealed partial class RaftEngine
     private async Task FinishAsync()
     {
         var until = Now() + (long)LeaveTimeout.TotalNanoseconds;
-        while ((_outstanding.Count > 0 || _mailbox.BatchCount > 0) && Volatile.Read(ref _failed) == 0 && Now() < until)
+        while ((_outstanding.Count > 0 || _mailbox.BatchCount > 0) && _driver is { View.Leader: not 0 }
+            && Volatile.Read(ref _failed) == 0 && Now() < until)
         {
             await Task.Delay(2);
         }
