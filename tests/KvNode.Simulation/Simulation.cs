@@ -415,7 +415,7 @@ internal sealed partial class Simulation
         {
             Kind = KvNode.Raft.Engine.EventKind.Fetched,
             A = request.Peer,
-            State = entries,
+            State = entries.ToArray(),
         });
         node.HasMail = true;
     }

@@ -417,6 +417,6 @@ internal sealed class SimulationSnapshots(Simulation simulation, SimulationNode 
             End(transfer, ok: false);
         }
 
-        node.Driver!.DrainNow();
+        node.Driver!.Drain();
     }
 }

@@ -243,8 +243,7 @@ internal sealed class ApplyStage
         {
             if (!item.IsRead && item.Number <= executed && item.State != OutstandingBatches.State.Failed)
             {
-                item.State = OutstandingBatches.State.Failed;
-                item.Outcome = new ProposalOutcome(ProposalStatus.Unknown);
+                item.Fail(new ProposalOutcome(ProposalStatus.Unknown));
             }
 
             return true;
@@ -311,14 +310,11 @@ internal sealed class ApplyStage
         {
             if (item.IsRead)
             {
-                if (item.State == OutstandingBatches.State.Failed)
+                _answers.Add(new Answer(item.Batch, item.Answer));
+                if (item.State != OutstandingBatches.State.Failed)
                 {
-                    _answers.Add(new Answer(item.Batch, item.Outcome));
-                    continue;
+                    _items.Add(new CommittedEntry(id, EntryKind.Normal, default, item.Batch));
                 }
-
-                _items.Add(new CommittedEntry(id, EntryKind.Normal, default, item.Batch));
-                _answers.Add(new Answer(item.Batch, new ProposalOutcome(ProposalStatus.Committed)));
             }
             else if (item.Number == batch.Sequence)
             {
@@ -358,11 +354,8 @@ internal sealed class ApplyStage
         var index = AppliedIndex;
         while (_outstanding.TryTakeReady(index, out var item))
         {
-            var outcome = item.State == OutstandingBatches.State.Failed
-                ? item.Outcome
-                : new ProposalOutcome(ProposalStatus.Committed);
-            _answers.Add(new Answer(item.Batch, outcome));
-            if (outcome.Status == ProposalStatus.Committed)
+            _answers.Add(new Answer(item.Batch, item.Answer));
+            if (item.State != OutstandingBatches.State.Failed)
             {
                 _reads.Add(item.Batch);
             }

@@ -1,4 +1,3 @@
-using System.Security.Cryptography;
 using KvNode.Raft.Core;
 using KvNode.Raft.Identity;
 using KvNode.Raft.Wal;
@@ -40,9 +39,9 @@ public static class ClusterRecovery
         ulong cluster;
         do
         {
-            cluster = BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(sizeof(ulong)));
+            cluster = NodeIdentity.RandomId();
         }
-        while (cluster == 0 || cluster == before.ClusterId);
+        while (cluster == before.ClusterId);
 
         // First out of the old cluster: after a crash in between the node reaches nobody, and the recovery can be run again.
         identity.BeginAnew(cluster);

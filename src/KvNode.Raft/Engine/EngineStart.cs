@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using KvNode.Raft.Core;
 using KvNode.Raft.Wal;
@@ -64,18 +65,10 @@ internal static class EngineStart
                 entries.Add(new LogEntry(entry.Id, entry.Kind, entry.Payload));
             }
 
-            Flush();
-        });
-
-        void Flush()
-        {
             // The payloads are the sink's caller's: nothing of them is kept.
-            if (entries.Count > 0)
-            {
-                Invariant.Check(apply.TryRunHere(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(entries)));
-                entries.Clear();
-            }
-        }
+            Invariant.Check(apply.TryRunHere(CollectionsMarshal.AsSpan(entries)));
+            entries.Clear();
+        });
     }
 
     /// <summary>The entry at an index that the log has or begins right after.</summary>

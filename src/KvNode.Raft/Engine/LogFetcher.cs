@@ -48,7 +48,7 @@ internal sealed class LogFetcher(WriteAheadLog log, Mailbox mailbox, Action<Exce
             {
                 var entries = log.ReadEntries(request.FirstIndex, ulong.MaxValue, request.BytesMax);
                 Thread.Sleep(PauseFor(entries));
-                mailbox.Post(new Event { Kind = EventKind.Fetched, A = request.Peer, State = entries });
+                mailbox.Post(new Event { Kind = EventKind.Fetched, A = request.Peer, State = entries.ToArray() });
             }
         }
         catch (Exception e)

@@ -27,7 +27,7 @@ internal enum EventKind : byte
     /// <summary>A: index.</summary>
     Applied,
 
-    /// <summary>A: peer; State: the entries, List of LogEntry.</summary>
+    /// <summary>A: peer; State: the entries, LogEntry[].</summary>
     Fetched,
 
     /// <summary>State: what to do on the raft thread.</summary>

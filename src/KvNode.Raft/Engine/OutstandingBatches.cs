@@ -14,6 +14,7 @@ internal sealed class OutstandingBatches
     private Item[] _ring = new Item[64];
     private int _head;
     private int _count;
+    private int _writes;
     private long _bytes;
 
     public enum State : byte
@@ -55,9 +56,35 @@ internal sealed class OutstandingBatches
         public bool WasGivenTwice;
 
         public ProposalOutcome Outcome;
+
+        /// <summary>How it is answered when it is not executed as a write.</summary>
+        public readonly ProposalOutcome Answer =>
+            State == State.Failed ? Outcome : new ProposalOutcome(ProposalStatus.Committed);
+
+        /// <summary>A leader has it now.</summary>
+        public void Give()
+        {
+            State = State.Sent;
+            WasGivenTwice = MayExist;
+            MayExist = true;
+        }
+
+        public void Fail(ProposalOutcome outcome)
+        {
+            State = State.Failed;
+            Outcome = outcome;
+        }
+
+        /// <summary>No leader is there for it, or will be.</summary>
+        public void GiveUp(string? reason = null) => Fail(MayExist
+            ? new ProposalOutcome(ProposalStatus.Unknown)
+            : new ProposalOutcome(ProposalStatus.NoLeader, Reason: reason));
     }
 
     public int Count => Volatile.Read(ref _count);
+
+    /// <summary>Those that hold writes.</summary>
+    public int Writes => Volatile.Read(ref _writes);
 
     /// <summary>Payload of the writes.</summary>
     public long Bytes => Interlocked.Read(ref _bytes);
@@ -73,6 +100,7 @@ internal sealed class OutstandingBatches
 
             At(_count) = item;
             Volatile.Write(ref _count, _count + 1);
+            Volatile.Write(ref _writes, _writes + (item.IsRead ? 0 : 1));
             _ = Interlocked.Add(ref _bytes, item.Payload.Length);
         }
     }
@@ -167,6 +195,7 @@ internal sealed class OutstandingBatches
         At(0) = default;
         _head = (_head + 1) & (_ring.Length - 1);
         Volatile.Write(ref _count, _count - 1);
+        Volatile.Write(ref _writes, _writes - (item.IsRead ? 0 : 1));
         _ = Interlocked.Add(ref _bytes, -item.Payload.Length);
         return true;
     }

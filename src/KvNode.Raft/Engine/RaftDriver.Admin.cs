@@ -97,7 +97,7 @@ internal sealed partial class RaftDriver
         var match = 0UL;
         foreach (var peer in _core.Peers)
         {
-            if (peer.RecentlyActive && peer.Match >= match && _membership.IsVoter(peer.Id) && peer.Id != _core.NodeId)
+            if (peer.RecentlyActive && peer.Match >= match && _membership.IsVoter(peer.Id))
             {
                 (best, match) = (peer.Id, peer.Match);
             }
@@ -156,7 +156,7 @@ internal sealed partial class RaftDriver
             return;
         }
 
-        foreach (var peer in _core.Peers)
+        foreach (var peer in View.Peers)
         {
             if (!_promotions.TryGetValue(peer.Id, out var round) || peer.Match < round.Target)
             {
@@ -187,7 +187,7 @@ internal sealed partial class RaftDriver
     private void TrimLog()
     {
         var safe = Math.Min(_core.Applied, _core.Durable);
-        var slowest = _alone ? ulong.MaxValue : SlowestMatch();
+        var slowest = SlowestMatch();
         Evict(_core.Log.BytesInMemory > _options.CacheBytesMax ? safe : Math.Min(safe, slowest));
         var log = _parts.Log;
         if (log.ActiveSegment == _activeSegment)
@@ -207,36 +207,27 @@ internal sealed partial class RaftDriver
 #if PLANTED_BUGS
         durable = Planted.Is(Bug.CompactsWhatIsNotDurable) ? Math.Min(_core.Applied, _core.Durable) : durable;
 #endif
-        _ = log.Retire(log.Bytes > _options.LogBytesMax ? durable : Math.Min(durable, slowest));
-        if (log.FirstIndex - 1 > _core.Log.BeforeFirst.Index)
-        {
-            _core.Log.Compact(log.FirstIndex - 1);
-        }
+        _ = RetireThrough(log.Bytes > _options.LogBytesMax ? durable : Math.Min(durable, slowest));
     }
 
     /// <summary>Gives up all log that the state machine has made durable. Raft thread.</summary>
-    public int RetireAll()
-    {
-        var log = _parts.Log;
-        var count = log.Retire(_parts.Machine.Durable.Index);
-        if (log.FirstIndex - 1 > _core.Log.BeforeFirst.Index)
-        {
-            Evict(Math.Min(_core.Applied, log.FirstIndex - 1));
-            _core.Log.Compact(log.FirstIndex - 1);
-        }
+    public int RetireAll() => RetireThrough(_parts.Machine.Durable.Index);
 
+    private int RetireThrough(ulong index)
+    {
+        var count = _parts.Log.Retire(index);
+        var gone = _parts.Log.FirstIndex - 1;
+        Evict(gone);
+        _core.Log.Compact(gone);
         return count;
     }
 
     private ulong SlowestMatch()
     {
         var slowest = ulong.MaxValue;
-        if (IsLeader)
+        foreach (var peer in View.Peers)
         {
-            foreach (var peer in _core.Peers)
-            {
-                slowest = peer.Id == _core.NodeId ? slowest : Math.Min(slowest, peer.Match);
-            }
+            slowest = Math.Min(slowest, peer.Match);
         }
 
         return slowest;
@@ -249,17 +240,6 @@ internal sealed partial class RaftDriver
             _core.Log.Evict(through);
             _arena.Release(_core.Log.FirstInMemory);
         }
-    }
-
-    private void OnFetched(ulong peer, IReadOnlyList<LogEntry> entries)
-    {
-        var array = new LogEntry[entries.Count];
-        for (var i = 0; i < array.Length; i++)
-        {
-            array[i] = entries[i];
-        }
-
-        _core.OnFetched(peer, array);
     }
 
     private void Publish()

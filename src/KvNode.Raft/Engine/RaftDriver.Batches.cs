@@ -17,7 +17,6 @@ internal sealed partial class RaftDriver
     private bool _retryForwards;
     private bool _writesWaiting;
     private bool _readsWaiting;
-    private int _forwardsInFlight;
     private long _queuedSince;
 
     private string? _excluded;
@@ -30,10 +29,7 @@ internal sealed partial class RaftDriver
         {
             if (item.State != State.Failed && item.State != State.Confirmed)
             {
-                item.State = State.Failed;
-                item.Outcome = item.MayExist
-                    ? new ProposalOutcome(ProposalStatus.Unknown)
-                    : new ProposalOutcome(ProposalStatus.NoLeader, Reason: reason);
+                item.GiveUp(reason);
             }
 
             return true;
@@ -77,7 +73,8 @@ internal sealed partial class RaftDriver
                 || (_queuedSince != 0 && _now - Math.Max(_queuedSince, _noLeaderSince) > LeaderWaitNs);
         }
 
-        return _options.Follower == FollowerMode.Refuse || CountSent() < _options.ForwardsInFlightMax;
+        return _options.Follower == FollowerMode.Refuse
+            || (_parts.Outstanding.Writes < _options.ForwardsInFlightMax && _parts.Outstanding.Bytes <= _options.ForwardBytesMax);
     }
 
     private long LeaderWaitNs => (long)_options.LeaderWait.TotalNanoseconds;
@@ -124,13 +121,11 @@ internal sealed partial class RaftDriver
         // A full disk is no reason not to read.
         if (refusal is { } outcome && !(item.IsRead && outcome.Status == ProposalStatus.Dropped))
         {
-            item.State = State.Failed;
-            item.Outcome = outcome;
+            item.Fail(outcome);
         }
         else if (!item.IsRead && payload.Length > EntryBytesMax)
         {
-            item.State = State.Failed;
-            item.Outcome = new ProposalOutcome(ProposalStatus.Dropped, Reason: $"{payload.Length} bytes are more than {EntryBytesMax}");
+            item.Fail(new ProposalOutcome(ProposalStatus.Dropped, Reason: $"{payload.Length} bytes are more than {EntryBytesMax}"));
         }
 
         if (!item.IsRead)
@@ -182,9 +177,7 @@ internal sealed partial class RaftDriver
             return false;
         }
 
-        item.State = State.Sent;
-        item.WasGivenTwice = item.MayExist;
-        item.MayExist = true;
+        item.Give();
         return true;
     }
 
@@ -207,17 +200,6 @@ internal sealed partial class RaftDriver
             return false;
         });
         _parts.Apply.Poke();
-    }
-
-    private int CountSent()
-    {
-        _forwardsInFlight = 0;
-        _parts.Outstanding.Visit(this, static (driver, ref item) =>
-        {
-            driver._forwardsInFlight += item.IsRead ? 0 : 1;
-            return true;
-        });
-        return _parts.Outstanding.Bytes > _options.ForwardBytesMax ? int.MaxValue : _forwardsInFlight;
     }
 
     /// <summary>A peer's batch. Taken only in the term it is meant for: in another one its node sends all that it has again,
@@ -324,9 +306,7 @@ internal sealed partial class RaftDriver
             {
                 if (!item.IsRead && item.State == State.Waiting && item.Number <= last)
                 {
-                    item.State = State.Sent;
-                    item.WasGivenTwice = item.MayExist;
-                    item.MayExist = true;
+                    item.Give();
                 }
 
                 return item.IsRead || item.Number < last;
@@ -368,9 +348,8 @@ internal sealed partial class RaftDriver
         {
             if (!item.IsRead && item.Number >= context.lowest && item.State == State.Sent)
             {
-                item.State = State.Failed;
                 item.MayExist = false;
-                item.Outcome = context.outcome;
+                item.Fail(context.outcome);
             }
 
             return true;
@@ -418,8 +397,7 @@ internal sealed partial class RaftDriver
         {
             if (item.State != State.Failed && item.State != State.Confirmed && item.Since <= before)
             {
-                item.State = State.Failed;
-                item.Outcome = new ProposalOutcome(item.MayExist ? ProposalStatus.Unknown : ProposalStatus.NoLeader);
+                item.GiveUp();
 #if PLANTED_BUGS
                 item.Outcome = Planted.Is(Bug.DeniesTheUnknown) ? new ProposalOutcome(ProposalStatus.NoLeader) : item.Outcome;
 #endif

@@ -88,9 +88,6 @@ internal sealed partial class RaftDriver
     /// <summary>Nothing else waits for this thread.</summary>
     private bool IsIdle => _eventsLeft == 0 && _mailbox.IsIdle;
 
-    /// <summary>After an input that came as an action. Raft thread.</summary>
-    public void DrainNow() => Drain();
-
     private bool IsQuiet => _persist.Refusal is null && _parts.Outstanding.Count == 0 && _mailbox.BatchCount == 0;
 
     private void TakeEvents()
@@ -132,7 +129,7 @@ internal sealed partial class RaftDriver
                 OnApplied(item.A);
                 break;
             case EventKind.Fetched:
-                OnFetched(item.A, (IReadOnlyList<LogEntry>)item.State!);
+                _core.OnFetched(item.A, (LogEntry[])item.State!);
                 break;
             default:
                 ((Action)item.State!)();
@@ -197,17 +194,18 @@ internal sealed partial class RaftDriver
         }
 
         _nextTick += (missed + 1) * _tickNs;
+        View.Peers = IsLeader && !_alone ? _core.Peers : [];
         RetryReads();
         FailExpired();
         WatchDisk();
         Promote();
         TrimLog();
-        View.Peers = IsLeader && !_alone ? _core.Peers : [];
         _retryForwards = true;
     }
 
-    /// <summary>Does what the core wants, until it wants nothing more.</summary>
-    private void Drain()
+    /// <summary>Does what the core wants, until it wants nothing more. Raft thread; from outside after an input that came as an
+    /// action and must be dealt with before the next one.</summary>
+    public void Drain()
     {
         while (true)
         {

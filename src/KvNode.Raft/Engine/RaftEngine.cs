@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Security.Cryptography;
 using KvNode.Native;
 using KvNode.Raft.Core;
 using KvNode.Raft.Identity;
@@ -255,7 +254,7 @@ public sealed partial class RaftEngine : IConsensusEngine
 
         if (state.Membership.Voters.Count > 0 && _identity.ClusterId == 0)
         {
-            _identity.SetCluster(NewId());
+            _identity.SetCluster(NodeIdentity.RandomId());
         }
 
         if (state.Membership is { IsJoint: false, Voters: [var only] } && only == start.NodeId
@@ -281,7 +280,7 @@ public sealed partial class RaftEngine : IConsensusEngine
                 HeartbeatTicks = Math.Max(1, electionTicks / 10),
                 LeaseNanoseconds = (long)(_options.ElectionTimeout.TotalNanoseconds * 0.8),
                 UncommittedBytesMax = _options.UncommittedBytesMax,
-                Seed = NewId(),
+                Seed = NodeIdentity.RandomId(),
             },
             EngineStart.State(log, apply.AppliedIndex, state.Membership));
         _persist = new PersistStage(
@@ -417,17 +416,6 @@ public sealed partial class RaftEngine : IConsensusEngine
         _driver is { } driver && driver.Membership.Addresses.TryGetValue(node, out var address) ? address : null;
 
     private static long Now() => (long)(Stopwatch.GetTimestamp() * (1e9 / Stopwatch.Frequency));
-
-    private static ulong NewId()
-    {
-        ulong id;
-        do
-        {
-            id = BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(8));
-        }
-        while (id == 0);
-        return id;
-    }
 }
 
 /// <summary>Where an engine keeps its files, when not in directories.</summary>

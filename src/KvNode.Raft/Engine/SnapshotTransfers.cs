@@ -157,7 +157,7 @@ internal sealed class SnapshotTransfers(
     {
         var offer = incoming.Offer;
         var bytes = offer.Meta;
-        if (bytes.Length < 16 || Checksum(incoming.Path) != BinaryPrimitives.ReadUInt64LittleEndian(bytes.Span[8..]))
+        if (bytes.Length < 16)
         {
             return SnapshotVerdict.Damaged;
         }
@@ -178,7 +178,12 @@ internal sealed class SnapshotTransfers(
         var writer = machine.CreateRestore(meta);
         try
         {
-            Feed(incoming.Path, writer);
+            if (Feed(incoming.Path, writer) != BinaryPrimitives.ReadUInt64LittleEndian(bytes.Span[8..]))
+            {
+                return SnapshotVerdict.Damaged;
+            }
+
+            writer.Complete();
             return await OfferToCoreAsync(incoming, meta, state, writer) ? SnapshotVerdict.Installed : SnapshotVerdict.Refused;
         }
         finally
@@ -205,12 +210,13 @@ internal sealed class SnapshotTransfers(
                 done.SetResult(false);
             }
 
-            _driver!.DrainNow();
+            _driver!.Drain();
         });
         return await done.Task;
     }
 
-    private static ulong Checksum(string path)
+    /// <returns>The checksum of what was fed, as <see cref="EncodeMeta"/> has it.</returns>
+    private static ulong Feed(string path, ISnapshotWriter writer)
     {
         using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
         var buffer = new byte[CopyBytes];
@@ -219,22 +225,10 @@ internal sealed class SnapshotTransfers(
         while ((count = file.Read(buffer)) > 0)
         {
             crc = Crc64.Append(crc, buffer.AsSpan(0, count));
-        }
-
-        return crc;
-    }
-
-    private static void Feed(string path, ISnapshotWriter writer)
-    {
-        using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
-        var buffer = new byte[CopyBytes];
-        int count;
-        while ((count = file.Read(buffer)) > 0)
-        {
             writer.Write(buffer.AsSpan(0, count));
         }
 
-        writer.Complete();
+        return crc;
     }
 
     /// <summary>Gives up what is half received. No transfer may begin any more.</summary>

@@ -201,7 +201,8 @@ internal sealed class NodeIdentity
         }
     }
 
-    private static ulong RandomId()
+    /// <summary>For a node or a cluster: random, never 0.</summary>
+    public static ulong RandomId()
     {
         Span<byte> bytes = stackalloc byte[sizeof(ulong)];
         while (true)

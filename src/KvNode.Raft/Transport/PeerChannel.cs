@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 
 namespace KvNode.Raft.Transport;
 
@@ -18,6 +19,18 @@ public abstract class PeerChannel
     /// <returns>Bytes taken; 0 when it would have to wait, or cannot be done without <see cref="SendAsync"/>.</returns>
     /// <exception cref="IOException">The connection is broken.</exception>
     public abstract int TrySend(ReadOnlySpan<byte> bytes);
+
+    /// <summary><see cref="TrySend(ReadOnlySpan{byte})"/> of a socket that does not block.</summary>
+    protected static int TrySend(Socket socket, ReadOnlySpan<byte> bytes)
+    {
+        var sent = socket.Send(bytes, SocketFlags.None, out var error);
+        return error switch
+        {
+            SocketError.Success => sent,
+            SocketError.WouldBlock or SocketError.IOPending => 0,
+            _ => throw new IOException(new SocketException((int)error).Message),
+        };
+    }
 
     /// <summary>Sends all of it.</summary>
     /// <exception cref="IOException">The connection is broken.</exception>

@@ -56,7 +56,7 @@ internal sealed class Executor(CommandTable table, ServerStats stats)
         }
         else
         {
-            ApplyLocal(ref rest, batch, view, clockMs);
+            RunLocal(ref rest, batch, view, view, clockMs);
         }
 
         Invariant.Check(rest.IsEmpty, "an entry holds the commands it counts and nothing more", (ulong)rest.Length, 0);
@@ -66,32 +66,8 @@ internal sealed class Executor(CommandTable table, ServerStats stats)
     /// <summary>Answers a batch that holds only reads. Apply thread.</summary>
     public void Read(CommandBatch batch, KeyspaceView view)
     {
-        batch.Replies.Reset();
-        var reads = batch.Reads;
-        for (var r = 0; r < batch.Runs.Length; r++)
-        {
-            var sink = batch.Runs[r].Sink;
-            batch.Replies.Protocol = sink.Protocol;
-            var open = true;
-            for (var i = 0; i < batch.Runs[r].Operations; i++)
-            {
-                if (batch.Replies.Length > Limits.HeldReplyBytes)
-                {
-                    open = batch.HandOver(r);
-                }
-
-                if (open)
-                {
-                    RunRead(ref reads, sink, view, batch.Replies);
-                }
-                else
-                {
-                    SkipRead(ref reads);
-                }
-            }
-
-            batch.EndRun(r);
-        }
+        var noWrites = ReadOnlySpan<byte>.Empty;
+        RunLocal(ref noWrites, batch, view, writes: null, clockMs: 0);
     }
 
     private void CountLookups(int hits, int misses)
@@ -107,7 +83,10 @@ internal sealed class Executor(CommandTable table, ServerStats stats)
         }
     }
 
-    private void ApplyLocal(ref ReadOnlySpan<byte> rest, CommandBatch batch, WriteView view, long clockMs)
+    /// <param name="view">What the reads see.</param>
+    /// <param name="writes">The same, to write to; null for a batch without writes.</param>
+    private void RunLocal(
+        ref ReadOnlySpan<byte> rest, CommandBatch batch, KeyspaceView view, WriteView? writes, long clockMs)
     {
         var reads = batch.Reads;
         var replies = batch.Replies;
@@ -126,7 +105,7 @@ internal sealed class Executor(CommandTable table, ServerStats stats)
 
                 if (!batch.IsRead(operation++))
                 {
-                    ApplyNext(ref rest, view, replies, clockMs);
+                    ApplyNext(ref rest, writes!, replies, clockMs);
                 }
                 else if (open)
                 {

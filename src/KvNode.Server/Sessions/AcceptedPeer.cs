@@ -47,13 +47,7 @@ internal sealed class AcceptedPeer : PeerChannel
 
         try
         {
-            var sent = _socket.Send(bytes, SocketFlags.None, out var error);
-            return error switch
-            {
-                SocketError.Success => sent,
-                SocketError.WouldBlock or SocketError.IOPending => 0,
-                _ => throw new IOException(new SocketException((int)error).Message),
-            };
+            return TrySend(_socket, bytes);
         }
         catch (ObjectDisposedException e)
         {
