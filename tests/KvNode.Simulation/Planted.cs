@@ -86,6 +86,9 @@ internal enum Bug
     /// <summary>A second change of the members while the first is not applied.</summary>
     ChangesWhilePending,
 
+    /// <summary>A change is over, and a removed leader steps down, as soon as the leader has applied it.</summary>
+    LeavesAtOnce,
+
     /// <summary>A batch that lost its place is answered as if it had been executed.</summary>
     AnswersTheSuperseded,
 }

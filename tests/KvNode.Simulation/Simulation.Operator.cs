@@ -8,7 +8,8 @@ internal sealed partial class Simulation
 {
     private const int NodesAtOnceMax = 7;
 
-    private readonly List<Task<AdminOutcome>> _changes = [];
+    /// <summary>What was asked for, and who is not needed any more once it is done.</summary>
+    private readonly List<(Task<AdminOutcome> Outcome, ulong[] Leaving)> _changes = [];
 
     private void Operate()
     {
@@ -153,13 +154,14 @@ internal sealed partial class Simulation
     {
         var change = new ConfigurationChange(transition, parts);
         var before = leader.Core!.Membership;
-        if (before.TryApply(change, out _) is not { } after || !CanLiveWith(after, lost: -1) || !NeedsNobodyWhoLeaves(before, after))
+        if (before.TryApply(change, out _) is not { } after || !CanLiveWith(after, lost: -1))
         {
             return;
         }
 
         var done = new TaskCompletionSource<AdminOutcome>();
-        _changes.Add(done.Task);
+        var leaving = parts.Where(static part => part.Kind == MembershipChangeKind.Remove).Select(static part => part.NodeId);
+        _changes.Add((done.Task, !after.IsJoint || after.AutoLeave ? [.. leaving] : []));
         Do(leader, () => leader.Driver!.Change(change, done));
         Trace($"proposed to {leader.Number}: {transition} {string.Join(", ", parts)}");
     }
@@ -170,25 +172,9 @@ internal sealed partial class Simulation
         if (membership.IsJoint && !membership.AutoLeave)
         {
             var done = new TaskCompletionSource<AdminOutcome>();
-            _changes.Add(done.Task);
+            _changes.Add((done.Task, []));
             Do(leader, () => leader.Driver!.Change(ConfigurationChange.LeaveJoint, done));
         }
-    }
-
-    /// <summary>
-    /// Those who stay must be a majority of the configuration before. A change is in force where it has been applied, and a
-    /// leader that leaves with it steps down at that moment: the others may not know yet that it is committed, and ask
-    /// those who have left for votes that these refuse to a shorter log.
-    /// </summary>
-    private bool NeedsNobodyWhoLeaves(Membership before, Membership after)
-    {
-        var stay = 0;
-        foreach (var id in before.Voters)
-        {
-            stay += after.VoterSpan.Contains(id) && !Nodes[(int)id - 1].IsLost ? 1 : 0;
-        }
-
-        return stay > before.Voters.Count / 2;
     }
 
     private bool CanLiveWith(Membership membership, int lost) =>
@@ -206,15 +192,28 @@ internal sealed partial class Simulation
         return voters.Count == 0 || left > voters.Count / 2;
     }
 
-    /// <summary>A disk is lost for good, when a majority stays whatever is under way.</summary>
+    /// <summary>A disk is lost for good: of one who has left, or when a majority stays whatever is under way.</summary>
     private void Wipe()
     {
         var victim = Dice.Pick(Nodes);
-        if (victim.IsLost || _changes.Exists(static change => !change.IsCompleted))
+        if (victim.IsLost || !(HasLeft(victim.Id) || CanBeMissed(victim)))
         {
             return;
         }
 
+        Crash(victim, CrashKind.LosesAll);
+        victim.IsLost = true;
+        Counts.Wipes++;
+        Trace($"node {victim.Number} has lost its disk");
+    }
+
+    /// <summary>Its removal was reported done: nobody needs it any more.</summary>
+    private bool HasLeft(ulong id) => _changes.Exists(change => IsDone(change.Outcome) && change.Leaving.Contains(id));
+
+    private static bool IsDone(Task<AdminOutcome> outcome) => outcome is { IsCompletedSuccessfully: true, Result.Ok: true };
+
+    private bool CanBeMissed(SimulationNode victim)
+    {
         foreach (var node in Nodes)
         {
             if (node.IsLost)
@@ -226,14 +225,11 @@ internal sealed partial class Simulation
             if (!node.IsRunning || !CanLiveWith(node.Core!.Membership, victim.Number) || HasOpenChange(node.Core)
                 || node.Core.Membership.IsLearner(victim.Id))
             {
-                return;
+                return false;
             }
         }
 
-        Crash(victim, CrashKind.LosesAll);
-        victim.IsLost = true;
-        Counts.Wipes++;
-        Trace($"node {victim.Number} has lost its disk");
+        return _changes.TrueForAll(static change => change.Outcome.IsCompleted);
     }
 
     private static bool HasOpenChange(RaftCore core)
@@ -374,7 +370,7 @@ internal sealed partial class Simulation
 
         foreach (var change in _changes)
         {
-            Counts.Changes += change is { IsCompletedSuccessfully: true, Result.Ok: true } ? 1 : 0;
+            Counts.Changes += IsDone(change.Outcome) ? 1 : 0;
         }
 
         CheckHistory();

@@ -17,6 +17,7 @@ internal sealed partial class RaftCore
         }
 
         Log.Truncate(fromIndex);
+        _pendingChange = Math.Min(_pendingChange, fromIndex - 1);
         ForgetWritten(fromIndex - 1);
         OnPersisted(persistSequence);
     }

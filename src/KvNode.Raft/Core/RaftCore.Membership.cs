@@ -1,6 +1,10 @@
 namespace KvNode.Raft.Core;
 
-/// <summary>Changes of the configuration. Each is in force on a node from the moment that node has applied it.</summary>
+/// <summary>
+/// Changes of the configuration. Each is in force on a node from the moment that node has applied it, and over when an entry
+/// after it is committed by the voters that it left: only then does a majority of them have on its disks that it is committed,
+/// and needs nobody who left any more. A leader that leaves leads until then.
+/// </summary>
 internal sealed partial class RaftCore
 {
     /// <summary>Appends a configuration change on the leader; refused (with a reason for people) while another is pending,
@@ -14,7 +18,7 @@ internal sealed partial class RaftCore
             return ProposeResult.NotLeader;
         }
 
-        if (TransferTarget != 0)
+        if (TransferTarget != 0 || !_isVoting)
         {
             return ProposeResult.Transferring;
         }
@@ -45,8 +49,11 @@ internal sealed partial class RaftCore
         return ProposeResult.Accepted;
     }
 
+    /// <summary>A change of this leader's, or one that it may have found in its log, is not over.</summary>
+    public bool IsChangePending => Applied < _pendingChange || Membership is { IsJoint: true, AutoLeave: true };
+
     /// <summary>Leads, and no change, nor a transfer, is under way.</summary>
-    public bool MayChange => Role == CoreRole.Leader && TransferTarget == 0 && Applied >= _pendingChange && !Membership.IsJoint;
+    public bool MayChange => Role == CoreRole.Leader && TransferTarget == 0 && !IsChangePending && !Membership.IsJoint;
 
     private EntryId AppendChange(ConfigurationChange change)
     {
@@ -70,12 +77,6 @@ internal sealed partial class RaftCore
             return;
         }
 
-        if (!Membership.IsVoter(NodeId))
-        {
-            BecomeFollower(Term, 0);
-            return;
-        }
-
         BuildPeers(areNew: true);
         if (!Membership.IsVoter(TransferTarget))
         {
@@ -85,20 +86,55 @@ internal sealed partial class RaftCore
         // With fewer voters, more may be committed and confirmed.
         TryCommit();
         ConfirmReads();
+        var isKnownLater = !Membership.IsJoint;
+#if PLANTED_BUGS
+        isKnownLater &= !Planted.Is(Bug.LeavesAtOnce);
+#endif
+        if (isKnownLater)
+        {
+            _pendingChange = AppendOwn(EntryKind.Empty, default).Index;
+        }
+
         Broadcast();
     }
 
-    /// <summary>The leader ends a joint configuration that wants to be left: once, when all changes before are applied.</summary>
-    private void TryLeaveJoint()
+    /// <summary>When a change is over: the leader ends a joint configuration that wants to be left, and one without a vote
+    /// makes way.</summary>
+    private void EndChange()
     {
-        if (Role == CoreRole.Leader
-            && Membership.IsJoint
-            && Membership.AutoLeave
-            && Applied >= _pendingChange
-            && TransferTarget == 0)
+        if (Role != CoreRole.Leader || Applied < _pendingChange || TransferTarget != 0)
+        {
+            return;
+        }
+
+        if (!_isVoting)
+        {
+            MakeWay();
+        }
+        else if (Membership.IsJoint && Membership.AutoLeave)
         {
             _ = AppendChange(ConfigurationChange.LeaveJoint);
         }
+    }
+
+    /// <summary>Steps down, and has the most advanced voter campaign at once.</summary>
+    private void MakeWay()
+    {
+        Progress? next = null;
+        foreach (var peer in _peers)
+        {
+            if (Membership.IsVoter(peer.Id) && peer.Match >= (next?.Match ?? _pendingChange))
+            {
+                next = peer;
+            }
+        }
+
+        if (next is not null)
+        {
+            SendTimeoutNow(next.Id);
+        }
+
+        BecomeFollower(Term, 0);
     }
 
     /// <summary>One record for each other member; what is known of those who stay is kept.</summary>
@@ -126,6 +162,7 @@ internal sealed partial class RaftCore
             _peers.Add(peer);
         }
 
+        _isVoting = Membership.IsVoter(NodeId);
         _incoming = VotersOf(Membership.VoterSpan);
         _outgoing = VotersOf(Membership.OutgoingSpan);
     }

@@ -82,7 +82,7 @@ internal sealed partial class RaftCore
 
         Applied = index;
         Log.Releasable = Math.Min(Applied, Durable);
-        TryLeaveJoint();
+        EndChange();
     }
 
     private PersistRequest NextPersist()

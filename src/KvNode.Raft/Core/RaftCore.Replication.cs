@@ -6,14 +6,15 @@ internal sealed partial class RaftCore
     /// <summary>Other members, by ascending id. Empty unless leader.</summary>
     private readonly List<Progress> _peers = [];
 
-    /// <summary>This node among the voters.</summary>
+    /// <summary>This node among the voters. A leader that has left them leads until they know.</summary>
     private Progress _self = new(0, 0, 1, 0);
+    private bool _isVoting;
 
     /// <summary>The voters of both halves, this node among them if it votes.</summary>
     private Progress[] _incoming = [];
     private Progress[] _outgoing = [];
 
-    /// <summary>No change is accepted until this index is applied.</summary>
+    /// <summary>No change is accepted until this index is applied; that of the entry after a change, once there is one.</summary>
     private ulong _pendingChange;
 
     /// <summary>Size of this term's proposals that are not applied here.</summary>
@@ -32,7 +33,7 @@ internal sealed partial class RaftCore
             return ProposeResult.NotLeader;
         }
 
-        if (TransferTarget != 0)
+        if (TransferTarget != 0 || !_isVoting)
         {
             return ProposeResult.Transferring;
         }

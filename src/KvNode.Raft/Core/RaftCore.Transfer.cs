@@ -70,7 +70,7 @@ internal sealed partial class RaftCore
         if (TransferTarget != 0)
         {
             TransferTarget = 0;
-            TryLeaveJoint();
+            EndChange();
         }
     }
 }

@@ -12,10 +12,9 @@ internal enum ProposeResult
 {
     Accepted,
 
-    /// <summary>Not the leader, or a leader that is no longer a member.</summary>
     NotLeader,
 
-    /// <summary>Leadership is being handed over.</summary>
+    /// <summary>Leadership is being handed over, or will be: the leader has no vote any more.</summary>
     Transferring,
 
     /// <summary>Too much is uncommitted: try again when something has been applied.</summary>

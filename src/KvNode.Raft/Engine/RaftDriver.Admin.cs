@@ -20,7 +20,8 @@ internal sealed partial class RaftDriver
         public long Since { get; set; } = since;
     }
 
-    /// <summary>Raft thread, through <see cref="Mailbox.Post(Action)"/>. Completes when the change is in force here.</summary>
+    /// <summary>Raft thread, through <see cref="Mailbox.Post(Action)"/>. Completes when the change is over: in force here, and
+    /// known to a majority of the voters there are then, so that who left can be stopped.</summary>
     public void Change(ConfigurationChange change, TaskCompletionSource<AdminOutcome> done)
     {
         var result = _core.ProposeChange(change, out var id, out var refusal);
@@ -70,7 +71,7 @@ internal sealed partial class RaftDriver
         for (var i = _changes.Count - 1; i >= 0; i--)
         {
             var (id, done) = _changes[i];
-            if (id.Index <= applied)
+            if (id.Index <= applied && !_core.IsChangePending)
             {
                 _changes.RemoveAt(i);
                 // An entry of another term in its place: another leader came between.

@@ -135,11 +135,6 @@ public sealed partial class RaftEngine
                     Noted?.Invoke(false, $"node {identity.NodeId:x16} is a {(isVoter ? "voter" : "learner")} of cluster {identity.ClusterId:x16}");
                 }
             }
-            else if (identity.IsMember && members.Addresses.Count > 0)
-            {
-                // What is applied is committed, and nobody comes back under an id that was removed.
-                LearnRemoved();
-            }
         }
     }
 

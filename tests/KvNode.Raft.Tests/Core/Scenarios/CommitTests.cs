@@ -208,6 +208,9 @@ public sealed class CommitTests
         node.Acks(3, 2);
 
         Assert.Equal("2 3", node.Core.Membership.Line());
+        Assert.Equal(ProposeResult.Transferring, node.Propose());
+        node.Acks(2, 3);
+        node.Acks(3, 3);
         Assert.Equal(ProposeResult.NotLeader, node.Propose());
     }
 

@@ -7,7 +7,8 @@ namespace KvNode.Raft.Tests.Scenarios;
 /// <summary>Section 9 of the scenarios: how a configuration change goes through the log, and what leaders do meanwhile.</summary>
 public sealed class MembershipStoryTests
 {
-    /// <summary>A second change is refused before it reaches the log; it does not become an empty entry.</summary>
+    /// <summary>A second change is refused before it reaches the log; it does not become an empty entry. The first one is over
+    /// when an entry after it is applied.</summary>
     [Fact]
     public void M01_OneChangeAtATime()
     {
@@ -19,6 +20,8 @@ public sealed class MembershipStoryTests
 
         node.Acks(2, 2);
         Assert.Equal("1 2 3 4", node.Core.Membership.Line());
+        Assert.Equal(ProposeResult.Refused, node.ProposeChange(Config.Change(Config.Add(5))));
+        AckAll(node);
         Assert.Equal(ProposeResult.Accepted, node.ProposeChange(Config.Change(Config.Add(5))));
     }
 
@@ -48,7 +51,7 @@ public sealed class MembershipStoryTests
         cluster.ProposeChange(1, Config.Change(Config.Learner(4)));
         cluster.Tick(Setup.HeartbeatTicks, 1);
 
-        Assert.Equal(2UL, cluster[2].Core.Commit);
+        Assert.Equal(3UL, cluster[2].Core.Commit);
         Assert.Equal(["1 2 3|4", "1 2 3", "1 2 3|4"], cluster.Nodes.Select(node => node.Core.Membership.Line()));
         cluster[2].Apply();
         Assert.Equal("1 2 3|4", cluster[2].Core.Membership.Line());
@@ -71,7 +74,7 @@ public sealed class MembershipStoryTests
         AckAll(node);
 
         Assert.Equal("1 2 3 4", node.Core.Membership.Line());
-        Assert.Equal(4UL, node.Last);
+        Assert.Equal(5UL, node.Last);
     }
 
     [Theory]
@@ -99,7 +102,8 @@ public sealed class MembershipStoryTests
         AckAll(node);
 
         Assert.Equal(twoVoters ? "1 2 3 4 5" : "1 2 3 4|5", node.Core.Membership.Line());
-        Assert.Equal((5UL, 5UL), (node.Last, node.AppliedIndex));
+        AckAll(node);
+        Assert.Equal((6UL, 6UL), (node.Last, node.AppliedIndex));
         Assert.Single(node.Applied, IsLeave);
     }
 
@@ -195,11 +199,10 @@ public sealed class MembershipStoryTests
 
         node.Acks(2, 2);
 
-        Assert.Equal(("1", 3UL), (node.Core.Membership.Line(), node.Core.Commit));
+        // The third is what waited, the fourth ends the change.
+        Assert.Equal(("1", 4UL), (node.Core.Membership.Line(), node.Core.Commit));
     }
 
-    /// <summary>Once removed, a leader steps down at once (M13); the joint configuration on the way is where it leads without
-    /// counting.</summary>
     [Fact]
     public void M11_ALeaderOnItsWayOutDoesNotCountItselfInTheNewHalf()
     {
@@ -212,6 +215,45 @@ public sealed class MembershipStoryTests
         node.Acks(4, 2);
 
         Assert.Equal(2UL, node.Core.Commit);
+    }
+
+    /// <summary>A majority of those who stay must have on its disks that the change is committed: else they might need the vote
+    /// of who left, and who left is stopped.</summary>
+    [Fact]
+    public void M13_ARemovedLeaderLeadsUntilTheOthersKnow()
+    {
+        var node = LeaderOf(Config.Of(1, 2, 3));
+        node.ProposeChange(Config.Change(Config.Remove(1)));
+        node.Acks(2, 2);
+        Assert.Equal((CoreRole.Leader, "2 3"), (node.Core.Role, node.Core.Membership.Line()));
+        Assert.Contains(node.Sent(), static message => message is { Type: MessageType.Append, To: 2, Commit: 2 });
+
+        node.Acks(2, 3);
+        Assert.Equal(CoreRole.Leader, node.Core.Role);
+        node.Acks(3, 3);
+
+        Assert.Equal((CoreRole.Follower, 3UL), (node.Core.Role, node.AppliedIndex));
+        Assert.Single(node.Sent(), static message => message.Type == MessageType.TimeoutNow);
+    }
+
+    [Theory]
+    [InlineData(2, 1)]
+    [InlineData(3, 1)]
+    [InlineData(4, 1)]
+    [InlineData(4, 4)]
+    public void M13_WhenAChangeIsOverWhoLeftAndTheLeaderCanBeStopped(int voters, ulong leaving)
+    {
+        var cluster = new Cluster(voters);
+        cluster.Elect(1);
+        cluster.Loses = message => message.From == 1 && !cluster[1].Core.IsChangePending;
+
+        cluster.ProposeChange(1, Config.Change(Config.Remove(leaving)));
+        cluster.Isolate(1);
+        cluster.Isolate(leaving);
+        var left = cluster.Nodes.Select(node => node.Id).Where(id => id != 1 && id != leaving).ToArray();
+        cluster.Tick(4 * Setup.ElectionTicks, left);
+
+        Assert.Single(left, id => cluster[id].Core.Role == CoreRole.Leader);
     }
 
     [Fact]

@@ -18,10 +18,10 @@ public sealed class ChangeTests
         Change(cluster, 1, (AddLearner, 4ul));
         cluster.Tick(3);
         Assert.Equal(cluster.Nodes[1].State, cluster.Nodes[4].State);
-        Assert.Equal(3ul, cluster[4].Log.BeforeFirst.Index);
+        Assert.Equal(4ul, cluster[4].Log.BeforeFirst.Index);
         cluster.Propose(1);
         cluster.Settle();
-        Assert.Equal(4ul, cluster[4].Applied);
+        Assert.Equal(5ul, cluster[4].Applied);
         Change(cluster, 1, (Promote, 4ul));
         Assert.Equal([1, 2, 3, 4], cluster[4].Membership.Voters);
     }
@@ -101,9 +101,15 @@ public sealed class ChangeTests
         Assert.Equal(ProposeResult.Refused, leader.Core.ProposeChange(change, out _, out _));
         leader.Core.OnApplied(id.Index);
         Assert.Equal([4], leader.Core.Membership.Learners);
+        Assert.Equal(id.Index + 1, leader.Core.Log.Last.Index);
+        Assert.Equal(ProposeResult.Refused, leader.Core.ProposeChange(change, out _, out var stillPending));
+        Assert.Equal(pending, stillPending);
+        _ = leader.PersistAll();
+        _ = leader.Ack(2, id.Index + 1);
+        leader.Core.OnApplied(id.Index + 1);
         Assert.Equal(ProposeResult.Refused, leader.Core.ProposeChange(change, out _, out var already));
         Assert.NotEqual(pending, already);
-        Assert.Equal(id.Index, leader.Core.Log.Last.Index);
+        Assert.Equal(id.Index + 1, leader.Core.Log.Last.Index);
     }
 
     [Fact]
@@ -136,7 +142,7 @@ public sealed class ChangeTests
             Term = cluster[1].Term,
             Entry = new EntryId(0, change.Index),
         });
-        cluster.Settle();
+        cluster.Tick(20);
         Assert.Equal(CoreRole.Follower, cluster[1].Role);
         Assert.True(cluster[2].Commit < change.Index);
         cluster.Drops = static _ => false;
