@@ -216,7 +216,8 @@ internal sealed partial class RaftDriver
 
     private int RetireThrough(ulong index)
     {
-        var count = _parts.Log.Retire(index);
+        // The machine may be ahead of what this thread has been told.
+        var count = _parts.Log.Retire(Math.Min(index, _core.Log.Releasable));
         var gone = _parts.Log.FirstIndex - 1;
         Evict(gone);
         _core.Log.Compact(gone);
