@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using KvNode.Native;
 using KvNode.Raft.Core;
 
 namespace KvNode.Raft.Engine;
@@ -16,6 +17,7 @@ internal sealed class ApplyStage
     private readonly ulong _incarnation;
     private readonly Action<ulong> _applied;
     private readonly object _gate = new();
+    private readonly Signal _signal = new();
     private List<LogEntry> _entries = [];
     private List<LogEntry> _taken = [];
     private readonly List<CommittedEntry> _items = [];
@@ -24,7 +26,6 @@ internal sealed class ApplyStage
     private EngineState _state;
     private bool _poked;
     private bool _busy;
-    private bool _threadWaits;
     private bool _closed;
     private bool _failed;
     private ulong _appliedIndex;
@@ -57,8 +58,9 @@ internal sealed class ApplyStage
         lock (_gate)
         {
             _entries.AddRange(entries);
-            Wake();
         }
+
+        _signal.Set();
     }
 
     /// <summary>Something among the outstanding batches can be answered that needs no entry.</summary>
@@ -67,8 +69,9 @@ internal sealed class ApplyStage
         lock (_gate)
         {
             _poked = true;
-            Wake();
         }
+
+        _signal.Set();
     }
 
     /// <summary>Applies on the caller's thread, and answers what can be answered, if the other one is idle.</summary>
@@ -87,13 +90,16 @@ internal sealed class ApplyStage
 
         _taken.AddRange(entries);
         Process();
+        bool isMore;
         lock (_gate)
         {
             _busy = false;
-            if (_entries.Count > 0 || _poked || _closed)
-            {
-                Wake();
-            }
+            isMore = _entries.Count > 0 || _poked || _closed;
+        }
+
+        if (isMore)
+        {
+            _signal.Set();
         }
 
         return true;
@@ -133,9 +139,9 @@ internal sealed class ApplyStage
         {
             _busy = false;
             _poked = true;
-            Wake();
-            Monitor.PulseAll(_gate);
         }
+
+        _signal.Set();
     }
 
     /// <summary>Something was handed over, or can be answered.</summary>
@@ -198,8 +204,9 @@ internal sealed class ApplyStage
         lock (_gate)
         {
             _closed = true;
-            Monitor.PulseAll(_gate);
         }
+
+        _signal.Set();
     }
 
     /// <summary>Stops at once, without answering anything more. Any thread.</summary>
@@ -210,30 +217,30 @@ internal sealed class ApplyStage
             _failed = true;
             Monitor.PulseAll(_gate);
         }
-    }
 
-    private void Wake()
-    {
-        if (_threadWaits)
-        {
-            _threadWaits = false;
-            Monitor.PulseAll(_gate);
-        }
+        _signal.Set();
     }
 
     /// <summary>Until there is something to do or the end has come. False: the end has.</summary>
     private bool WaitForWork()
     {
-        lock (_gate)
+        while (true)
         {
-            while ((_busy || (_entries.Count == 0 && !_poked && !_closed)) && !_failed)
+            _signal.Reset();
+            lock (_gate)
             {
-                _threadWaits = true;
-                _ = Monitor.Wait(_gate);
+                if (_failed)
+                {
+                    return false;
+                }
+
+                if (!_busy && (_entries.Count > 0 || _poked || _closed))
+                {
+                    return _entries.Count > 0 || _poked;
+                }
             }
 
-            _threadWaits = false;
-            return !_failed && (_entries.Count > 0 || _poked || !_closed);
+            _signal.Wait(Timeout.Infinite);
         }
     }
 

@@ -1,4 +1,5 @@
 using System.Buffers;
+using KvNode.Native;
 using KvNode.Raft.Core;
 using KvNode.Raft.Transport;
 
@@ -53,16 +54,12 @@ internal struct Event
 /// Everything on its way to the raft thread: events, and this node's batches, which stay open until the thread takes them.
 /// Many producers, one consumer, no allocation once it has grown.
 /// </summary>
-/// <remarks>
-/// Parked with Monitor.Wait under a flag and not with SemaphoreSlim, whose spinning takes the processor from the very
-/// threads it waits for.
-/// </remarks>
 internal sealed class Mailbox
 {
-    private readonly object _gate = new();
+    private readonly Lock _gate = new();
     private readonly Queue<ProposalBatch> _batches = new(64);
     private List<Event> _events = new(64);
-    private bool _waiting;
+    private readonly Signal _signal = new();
     private bool _closed;
     private volatile int _batchCount;
 
@@ -86,8 +83,9 @@ internal sealed class Mailbox
         lock (_gate)
         {
             _events.Add(item);
-            Wake();
         }
+
+        _signal.Set();
     }
 
     public void Post(EventKind kind, ulong a) => Post(new Event { Kind = kind, A = a });
@@ -106,9 +104,10 @@ internal sealed class Mailbox
 
             _batches.Enqueue(batch);
             _batchCount = _batches.Count;
-            Wake();
-            return true;
         }
+
+        _signal.Set();
+        return true;
     }
 
     public bool TryTakeBatch(out ProposalBatch? batch)
@@ -133,15 +132,16 @@ internal sealed class Mailbox
     /// <summary>Waits for an event, a batch (if they are wanted) or the time limit.</summary>
     public void Wait(int timeoutMs, bool forBatches)
     {
+        _signal.Reset();
         lock (_gate)
         {
-            if (_events.Count == 0 && (_batches.Count == 0 || !forBatches) && timeoutMs != 0)
+            if (_events.Count > 0 || (_batches.Count > 0 && forBatches))
             {
-                _waiting = true;
-                _ = Monitor.Wait(_gate, timeoutMs);
-                _waiting = false;
+                return;
             }
         }
+
+        _signal.Wait(timeoutMs);
     }
 
     /// <summary>Takes no more batches.</summary>
@@ -150,17 +150,9 @@ internal sealed class Mailbox
         lock (_gate)
         {
             _closed = true;
-            Wake();
         }
-    }
 
-    private void Wake()
-    {
-        if (_waiting)
-        {
-            _waiting = false;
-            Monitor.Pulse(_gate);
-        }
+        _signal.Set();
     }
 }
 

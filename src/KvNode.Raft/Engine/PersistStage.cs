@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using KvNode.Native;
 using KvNode.Raft.Core;
 using KvNode.Raft.Wal;
 
@@ -18,13 +19,13 @@ internal sealed class PersistStage
     private readonly WriteAheadLog _log;
     private readonly PersistOptions _options;
     private readonly Action<ulong> _persisted;
-    private readonly object _gate = new();
+    private readonly Lock _gate = new();
+    private readonly Signal _signal = new();
     private List<WalRecord> _records = [];
     private List<WalRecord> _taken = [];
     private ulong _sequence;
     private SnapshotJob? _snapshot;
     private bool _busy;
-    private bool _waiting;
     private bool _closed;
     private long _syncDueAt;
     private long _busySince;
@@ -81,12 +82,9 @@ internal sealed class PersistStage
 
             AddRecords(request, _records);
             _sequence = request.Sequence;
-            if (_waiting)
-            {
-                _waiting = false;
-                Monitor.Pulse(_gate);
-            }
         }
+
+        _signal.Set();
     }
 
     /// <summary>
@@ -121,14 +119,16 @@ internal sealed class PersistStage
         finally
         {
             _taken.Clear();
+            bool isMore;
             lock (_gate)
             {
                 _busy = false;
-                if (_waiting && (_records.Count > 0 || _syncDueAt != 0 || _closed))
-                {
-                    _waiting = false;
-                    Monitor.Pulse(_gate);
-                }
+                isMore = _records.Count > 0 || _syncDueAt != 0 || _closed;
+            }
+
+            if (isMore)
+            {
+                _signal.Set();
             }
         }
 
@@ -250,8 +250,9 @@ internal sealed class PersistStage
         lock (_gate)
         {
             _closed = true;
-            Monitor.PulseAll(_gate);
         }
+
+        _signal.Set();
     }
 
     private static void AddRecords(in PersistRequest request, List<WalRecord> records)
@@ -287,16 +288,18 @@ internal sealed class PersistStage
     /// <summary>Until there are records, a sync is due or the end has come. False: the end has.</summary>
     private bool WaitForWork()
     {
-        lock (_gate)
+        while (true)
         {
-            while (_busy || (_records.Count == 0 && !_closed && !IsSyncDue()))
+            _signal.Reset();
+            lock (_gate)
             {
-                _waiting = true;
-                _ = Monitor.Wait(_gate, WaitMilliseconds());
-                _waiting = false;
+                if (!_busy && (_records.Count > 0 || _closed || IsSyncDue()))
+                {
+                    return _records.Count > 0 || !_closed;
+                }
             }
 
-            return _records.Count > 0 || !_closed;
+            _signal.Wait(WaitMilliseconds());
         }
     }
 

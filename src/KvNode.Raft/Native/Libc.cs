@@ -20,6 +20,15 @@ internal static unsafe class Libc
     private const int ProtReadWrite = 3;
     private const int MapPrivateAnonymous = 0x22;
     private const int LockExclusiveNonBlocking = 2 | 4;
+    private const int FutexWaitPrivate = 0 | 128;
+    private const int FutexWakePrivate = 1 | 128;
+
+    private static readonly nint FutexCall = RuntimeInformation.ProcessArchitecture switch
+    {
+        Architecture.X64 => 202,
+        Architecture.Arm64 => 98,
+        var other => throw new PlatformNotSupportedException($"the number of futex(2) on {other} is not known"),
+    };
 
     private static readonly delegate* unmanaged<int, int> FdatasyncPointer =
         (delegate* unmanaged<int, int>)Export("fdatasync");
@@ -42,8 +51,22 @@ internal static unsafe class Libc
     private static readonly delegate* unmanaged<void*, nuint, int> MunmapPointer =
         (delegate* unmanaged<void*, nuint, int>)Export("munmap");
 
+    private static readonly delegate* unmanaged<nint, void*, nint, nint, void*, nint> SyscallPointer =
+        (delegate* unmanaged<nint, void*, nint, nint, void*, nint>)Export("syscall");
+
     private static readonly delegate* unmanaged<int*> ErrnoPointer =
         (delegate* unmanaged<int*>)Export("__errno_location");
+
+    /// <summary>Sleeps while the word has a value, until woken or the time is up; -1: no limit. Returns without a reason, too:
+    /// futex(2), FUTEX_WAIT.</summary>
+    public static void FutexWait(int* word, int whileIs, int milliseconds)
+    {
+        var time = stackalloc long[] { milliseconds / 1000, milliseconds % 1000 * 1_000_000L };
+        _ = SyscallPointer(FutexCall, word, FutexWaitPrivate, whileIs, milliseconds < 0 ? null : time);
+    }
+
+    /// <summary>Wakes one who sleeps on the word: futex(2), FUTEX_WAKE.</summary>
+    public static void FutexWake(int* word) => _ = SyscallPointer(FutexCall, word, FutexWakePrivate, 1, null);
 
     /// <summary>Makes the file's data (and the metadata needed to read it) durable: fdatasync(2).</summary>
     /// <exception cref="SyncFailedException">The kernel reported an error. What was written may be lost; the caller
