@@ -52,27 +52,27 @@ internal sealed class ApplyStage
 
     public ulong AppliedIndex => Volatile.Read(ref _appliedIndex);
 
-    /// <summary>Hands committed entries over; their payloads stay until they are reported applied.</summary>
-    public void Submit(ReadOnlySpan<LogEntry> entries)
+    /// <summary>Hands committed entries over, for <see cref="RunOnce"/> or <see cref="Wake"/>; their payloads stay until they are
+    /// reported applied.</summary>
+    public void HandOver(ReadOnlySpan<LogEntry> entries)
     {
         lock (_gate)
         {
             _entries.AddRange(entries);
         }
-
-        _signal.Set();
     }
 
-    /// <summary>Something among the outstanding batches can be answered that needs no entry.</summary>
-    public void Poke()
+    /// <summary>As <see cref="HandOver"/>: something among the outstanding batches can be answered that needs no entry.</summary>
+    public void HandOverAnswers()
     {
         lock (_gate)
         {
             _poked = true;
         }
-
-        _signal.Set();
     }
+
+    /// <summary>The thread shall do what was handed over.</summary>
+    public void Wake() => _signal.Set();
 
     /// <summary>Applies on the caller's thread, and answers what can be answered, if the other one is idle.</summary>
     /// <returns>False: it is not, hand over.</returns>

@@ -34,7 +34,7 @@ internal sealed partial class RaftDriver
 
             return true;
         });
-        _parts.Apply.Poke();
+        AnswerSoon();
     }
 
     private bool IsLeader => _core.Role == CoreRole.Leader;
@@ -139,7 +139,7 @@ internal sealed partial class RaftDriver
         _writesWaiting |= !item.IsRead;
         if (item.State == State.Failed)
         {
-            _parts.Apply.Poke();
+            AnswerSoon();
         }
     }
 
@@ -199,7 +199,7 @@ internal sealed partial class RaftDriver
             context.Item1._writesWaiting |= item.State == State.Waiting;
             return false;
         });
-        _parts.Apply.Poke();
+        AnswerSoon();
     }
 
     /// <summary>A peer's batch. Taken only in the term it is meant for: in another one its node sends all that it has again,
@@ -354,7 +354,7 @@ internal sealed partial class RaftDriver
 
             return true;
         });
-        _parts.Apply.Poke();
+        AnswerSoon();
     }
 
     /// <summary>Another leader, another term or another way: every batch without an answer is given again, in order.</summary>
@@ -405,6 +405,6 @@ internal sealed partial class RaftDriver
 
             return true;
         });
-        _parts.Apply.Poke();
+        AnswerSoon();
     }
 }

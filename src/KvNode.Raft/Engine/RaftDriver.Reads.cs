@@ -59,9 +59,9 @@ internal sealed partial class RaftDriver
 
             return true;
         });
-        if (read.Ok && !(_options.ApplyInline && IsIdle && _apply.TryRunHere([])))
+        if (read.Ok)
         {
-            _apply.Poke();
+            AnswerSoon();
         }
     }
 

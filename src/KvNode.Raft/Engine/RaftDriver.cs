@@ -33,6 +33,7 @@ internal sealed partial class RaftDriver
     private ulong _lastLeader;
     private ulong _lastTerm;
     private long _noLeaderSince;
+    private bool _isApplyDue;
 
     public RaftDriver(DriverOptions options, DriverParts parts, long now)
     {
@@ -69,6 +70,7 @@ internal sealed partial class RaftDriver
         Drain();
         Publish();
         _links.Flush();
+        RunApply();
     }
 
     /// <summary>How long the next turn may wait when nothing happens, in milliseconds; -1: for ever.</summary>
@@ -321,14 +323,38 @@ internal sealed partial class RaftDriver
             return false;
         }
 
-        // With nothing else to do here, a hop less.
-        if (_options.ApplyInline && IsIdle && _apply.TryRunHere(committed.Span))
+        // Alone, with nothing else to do here, a hop less.
+        if (_alone && _options.ApplyInline && IsIdle && _apply.TryRunHere(committed.Span))
         {
             return true;
         }
 
-        _apply.Submit(committed.Span);
+        _apply.HandOver(committed.Span);
+        _isApplyDue = true;
         return false;
+    }
+
+    /// <summary>Batches have become ready that need no entry.</summary>
+    private void AnswerSoon()
+    {
+        _apply.HandOverAnswers();
+        _isApplyDue = true;
+    }
+
+    /// <summary>What the state machine is to do, when what goes to the others is on its way: here, if nothing else waits for this
+    /// thread, else on its own.</summary>
+    private void RunApply()
+    {
+        if (!_isApplyDue)
+        {
+            return;
+        }
+
+        _isApplyDue = false;
+        if (!(_options.ApplyInline && IsIdle && _apply.RunOnce()))
+        {
+            _apply.Wake();
+        }
     }
 
     private void OnApplied(ulong index)

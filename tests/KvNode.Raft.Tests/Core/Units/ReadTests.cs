@@ -13,12 +13,18 @@ public sealed class ReadTests
         Assert.True(leader.Core.ReadIndex(2));
         var round = Lone.Only(leader.Take().Messages, MessageType.Heartbeat, 2).ReadRound;
         Assert.True(leader.Core.ReadIndex(3));
+        Assert.Equal(round + 1, Lone.Only(leader.Take().Messages, MessageType.Heartbeat, 2).ReadRound);
+        // Two are under way: those that come now share the third.
+        Assert.True(leader.Core.ReadIndex(4));
+        Assert.Empty(leader.Take().Messages);
+        Assert.True(leader.Core.ReadIndex(5));
         Assert.Empty(leader.Take().Messages);
         var confirmed = leader.Beat(2, round);
         Assert.Equal([new ReadState(1, 1, true), new ReadState(2, 1, true)], confirmed.Reads);
-        Assert.Equal(round + 1, Lone.Only(confirmed.Messages, MessageType.Heartbeat, 3).ReadRound);
+        Assert.Equal(round + 2, Lone.Only(confirmed.Messages, MessageType.Heartbeat, 3).ReadRound);
         Assert.Empty(leader.Beat(3, round).Reads);
         Assert.Equal([new ReadState(3, 1, true)], leader.Beat(3, round + 1).Reads);
+        Assert.Equal([new ReadState(4, 1, true), new ReadState(5, 1, true)], leader.Beat(3, round + 2).Reads);
     }
 
     [Fact]
