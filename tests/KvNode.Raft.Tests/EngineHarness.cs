@@ -64,7 +64,7 @@ internal sealed class FakeMachine : IReplicatedStateMachine
 
     public ReadOnlyMemory<byte> EngineState { get; set; }
 
-    public EntryId InstalledAt => default;
+    public EntryId InstalledAt { get; set; }
 
     public string? WriteRefusal { get; set; }
 
