@@ -64,7 +64,7 @@ internal sealed class FakeMachine : IReplicatedStateMachine
 
     public ReadOnlyMemory<byte> EngineState { get; set; }
 
-    public EntryId InstalledAt => default;
+    public EntryId InstalledAt { get; set; }
 
     public string? WriteRefusal { get; set; }
 
@@ -263,9 +263,11 @@ internal sealed class EngineHarness : IAsyncDisposable
     public ValueTask DisposeAsync() => Engine.DisposeAsync();
 }
 
-/// <summary>Nobody else.</summary>
+/// <summary>Nobody else, or whoever hears <see cref="OnSend"/>.</summary>
 internal sealed class NoPeers : IPeerTransport
 {
+    public Action<Message>? OnSend { get; init; }
+
     public void Start(IPeerSink sink)
     {
     }
@@ -278,7 +280,11 @@ internal sealed class NoPeers : IPeerTransport
     {
     }
 
-    public void Send(in Message message) => Assert.Fail($"a message to {message.To}");
+    public void Send(in Message message)
+    {
+        Assert.True(OnSend is not null, $"a message to {message.To}");
+        OnSend(message);
+    }
 
     public bool SendForward(ulong to, ulong term, ulong incarnation, ulong sequence, ReadOnlySpan<byte> payload) => false;
 

@@ -1,6 +1,8 @@
 using System.Text;
 using System.Text.RegularExpressions;
+using KvNode.Server.Commands;
 using KvNode.Server.Hosting;
+using KvNode.Server.Replication;
 using KvNode.Storage;
 using KvNode.Testing;
 using Xunit;
@@ -47,13 +49,7 @@ public sealed partial class CheckToolTests : IDisposable
     public async Task DamagedFileIsFoundAndNamed(string place, string pattern)
     {
         await RunNodeAsync();
-        var file = Directory.GetFiles(_directory.Sub(place), pattern, SearchOption.AllDirectories).Order(StringComparer.Ordinal).First();
-        using (var stream = new FileStream(file, FileMode.Open))
-        {
-            // The front of a file is in use in all four formats.
-            stream.Write(Encoding.ASCII.GetBytes(new string('x', 64)));
-        }
-
+        Spoil(place, pattern);
         var (code, text) = Check();
         Assert.Equal(ExitCodes.BadData, code);
         Assert.EndsWith("\ndamaged\n", text, StringComparison.Ordinal);
@@ -68,6 +64,37 @@ public sealed partial class CheckToolTests : IDisposable
             File.Delete(segment);
         }
 
+        var (code, text) = Check();
+        Assert.Equal(ExitCodes.BadData, code);
+        Assert.EndsWith("\ndamaged\n", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task ACrashBetweenASnapshotsInstallAndTheLogsMarkerIsSoundAndMendedByTheNextStart()
+    {
+        await LeaveASnapshotInstalledAndTheLogUntoldAsync();
+        var before = Picture();
+        var (code, text) = Check();
+        Assert.Matches(
+            @"(?m)^log: ends at \d+@\d+, the store took over a snapshot of \d+@\d+: the log restarts there at the next start$", text);
+        Assert.EndsWith("\nsound\n", text, StringComparison.Ordinal);
+        Assert.Equal(ExitCodes.Ok, code);
+        Assert.Equal(before, Picture());
+
+        await RunNodeAsync(Data, Log, static client => Assert.Equal("\"later\"", client.Text("GET", "d")));
+        (code, text) = Check();
+        Assert.Matches(@"(?m)^log: continues the store, which has applied \d+@\d+$", text);
+        Assert.Equal(ExitCodes.Ok, code);
+    }
+
+    [Theory]
+    [InlineData("data", "data.mdb")]
+    [InlineData("log", "state.bin")]
+    [InlineData("log", "*.wal")]
+    public async Task DamageBesideASnapshotThatTheLogIsUntoldOfIsDamage(string place, string pattern)
+    {
+        await LeaveASnapshotInstalledAndTheLogUntoldAsync();
+        Spoil(place, pattern);
         var (code, text) = Check();
         Assert.Equal(ExitCodes.BadData, code);
         Assert.EndsWith("\ndamaged\n", text, StringComparison.Ordinal);
@@ -97,10 +124,69 @@ public sealed partial class CheckToolTests : IDisposable
         return (code, output.ToString());
     }
 
-    /// <summary>Starts a node, writes three keys and a snapshot, and stops it.</summary>
-    private async Task RunNodeAsync(Action<RespClient>? meanwhile = null)
+    private void Spoil(string place, string pattern)
     {
-        string[] arguments = ["--addr", "127.0.0.1:0", "--data", Data, "--log-dir", Log, "--wal-segment-size", "1mb"];
+        var file = Directory.GetFiles(_directory.Sub(place), pattern, SearchOption.AllDirectories).Order(StringComparer.Ordinal).First();
+        using var stream = new FileStream(file, FileMode.Open);
+        // The front of a file is in use in all four formats.
+        stream.Write(Encoding.ASCII.GetBytes(new string('x', 64)));
+    }
+
+    /// <summary>
+    /// What a crash leaves that comes after the state of a received snapshot is durable and before the log says so: the
+    /// snapshot is that of a copy of the node, which went on for a while.
+    /// </summary>
+    private async Task LeaveASnapshotInstalledAndTheLogUntoldAsync()
+    {
+        await RunNodeAsync();
+        var (laterData, laterLog) = (_directory.Sub("later-data"), _directory.Sub("later-log"));
+        Copy(Data, laterData);
+        Copy(Log, laterLog);
+        await RunNodeAsync(laterData, laterLog, static client => Assert.Equal("+OK", client.Text("SET", "d", "later")));
+
+        using var from = OpenStore(laterData);
+        using var source = Machine(from);
+        using var snapshot = source.OpenSnapshot();
+        using var to = OpenStore(Data);
+        using var target = Machine(to);
+        using var restore = target.CreateRestore(snapshot.Meta);
+        var chunk = new byte[4096];
+        for (int count; (count = snapshot.Read(chunk)) > 0;)
+        {
+            restore.Write(chunk.AsSpan(0, count));
+        }
+
+        restore.Complete();
+        restore.Commit();
+    }
+
+    private static Store OpenStore(string directory) =>
+        Store.Open(directory, new StoreOptions { Fatal = static e => throw new InvalidOperationException("the store gave up", e) });
+
+    private static KvStateMachine Machine(Store store) =>
+        new(store, new Executor(CommandTable.Default, new ServerStats()), ["n:1"]);
+
+    private static void Copy(string from, string to)
+    {
+        foreach (var file in Directory.GetFiles(from, "*", SearchOption.AllDirectories))
+        {
+            var copy = Path.Combine(to, Path.GetRelativePath(from, file));
+            _ = Directory.CreateDirectory(Path.GetDirectoryName(copy)!);
+            File.Copy(file, copy);
+        }
+    }
+
+    /// <summary>Starts a node, writes three keys and a snapshot, and stops it.</summary>
+    private Task RunNodeAsync(Action<RespClient>? meanwhile = null) => RunNodeAsync(Data, Log, client =>
+    {
+        Assert.Equal("+OK", client.Text("MSET", "a", "1", "b", "2", "c", "3"));
+        Assert.Equal("+OK", client.Text("RAFTSNAPSHOT"));
+        meanwhile?.Invoke(client);
+    });
+
+    private static async Task RunNodeAsync(string data, string log, Action<RespClient> meanwhile)
+    {
+        string[] arguments = ["--addr", "127.0.0.1:0", "--data", data, "--log-dir", log, "--wal-segment-size", "1mb"];
         var options = Assert.IsType<Invocation.RunNode>(new CommandLine(static _ => null).Parse(arguments)).Options;
         using var lines = new MemoryStream();
         var sink = new LogSink(lines, LogFormat.Text, TimeProvider.System);
@@ -109,9 +195,7 @@ public sealed partial class CheckToolTests : IDisposable
             sink.Dispose();
             var port = ListeningLine().Match(Encoding.UTF8.GetString(lines.ToArray())).Groups["port"].Value;
             using var client = new RespClient(int.Parse(port));
-            Assert.Equal("+OK", client.Text("MSET", "a", "1", "b", "2", "c", "3"));
-            Assert.Equal("+OK", client.Text("RAFTSNAPSHOT"));
-            meanwhile?.Invoke(client);
+            meanwhile(client);
         }
     }
 

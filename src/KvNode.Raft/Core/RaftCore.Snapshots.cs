@@ -68,7 +68,10 @@ internal sealed partial class RaftCore
         return true;
     }
 
-    /// <summary>What a transfer begins with. When the log has all of it, the answer says so, and the transfer can end.</summary>
+    /// <summary>What a transfer may begin with. When the log has all of it, the answer says so, and the transfer can end.</summary>
+    /// <remarks>The engine does not send it: a transfer has a connection of its own, which begins with the offer. It stays
+    /// because it is a number on the wire, and as what the scenarios and the chaos test send in a transfer's place: that it is
+    /// a leader's message in every role and term is a part of what they check.</remarks>
     private void StepInstallSnapshot(in Message message)
     {
         if (Role == CoreRole.Leader)

@@ -8,8 +8,9 @@ namespace KvNode.Raft.Engine;
 /// <summary>From what is on disk to a core that can go on: who the node is, the log, the committed part of it applied.</summary>
 internal static class EngineStart
 {
-    /// <summary>Opens the log and makes sure that it continues the machine's state.</summary>
-    /// <exception cref="LogCorruptException">It does not.</exception>
+    /// <summary>Opens the log; one that was not told of the snapshot that the machine took over last is told now.</summary>
+    /// <exception cref="LogCorruptException">It is damaged. Whether it continues the machine's state shows in
+    /// <see cref="Replay"/>.</exception>
     public static WriteAheadLog OpenLog(IDisk disk, WalOptions options, IReplicatedStateMachine machine) =>
         OpenLog(disk, options, machine, BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(8)));
 
@@ -18,7 +19,8 @@ internal static class EngineStart
     {
         var log = WriteAheadLog.Open(disk, options, newLogId);
         var durable = machine.Durable;
-        if ((!log.TryTerm(durable.Index, out var term) || term != durable.Term) && durable == machine.InstalledAt)
+        var isInLog = log.TryTerm(durable.Index, out var term) && term == durable.Term;
+        if (durable == machine.InstalledAt && WalInspector.IsRestartedAt(durable, isInLog, log.Commit))
         {
             // The crash came after a received snapshot was installed and before the log was told, perhaps not even of the
             // snapshot's term. In a term that this node's disk does not know it has given no vote.

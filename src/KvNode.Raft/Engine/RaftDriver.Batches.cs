@@ -366,6 +366,7 @@ internal sealed partial class RaftDriver
         }
 
         _forwards.Clear();
+        _readsPause = false;
         _parts.Outstanding.Visit(this, static (driver, ref item) =>
         {
             if (item.State == State.Sent)

@@ -10,10 +10,13 @@ internal sealed partial class RaftDriver
     private int _marked;
     private long _readsSince;
 
+    // Until the next tick, or until something changes about the leader.
+    private bool _readsPause;
+
     /// <summary>One round for all that wait.</summary>
     private void StartReads()
     {
-        if (!_readsWaiting || _core.Leader == 0 || _readRounds >= _options.ReadRoundsMax)
+        if (!_readsWaiting || _readsPause || _core.Leader == 0 || _readRounds >= _options.ReadRoundsMax)
         {
             return;
         }
@@ -48,6 +51,9 @@ internal sealed partial class RaftDriver
     private void OnReadState(in ReadState read)
     {
         _readRounds = Math.Max(0, _readRounds - 1);
+        // A node that does not lead any more refuses at once, and a learner goes on taking it for the leader for as long as an
+        // election may take: asked again at once, the two would do nothing else.
+        _readsPause |= !read.Ok;
         _parts.Outstanding.Visit((this, read), static (at, ref item) =>
         {
             if (item.IsRead && item.State == State.Sent && item.Number == at.read.Context)
@@ -68,6 +74,7 @@ internal sealed partial class RaftDriver
     /// <summary>A question or its answer may have been lost on the way: ask again.</summary>
     private void RetryReads()
     {
+        _readsPause = false;
         if (_readRounds > 0 && _now - _readsSince > _options.ElectionTimeout.TotalNanoseconds / 2)
         {
             _readRounds = 0;

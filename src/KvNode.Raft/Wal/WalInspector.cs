@@ -41,6 +41,13 @@ public static class WalInspector
         }
     }
 
+    /// <summary>
+    /// Whether a start restarts the log at the snapshot that the store took over last and has applied nothing after. Not if
+    /// more than that is known to be committed: such a log is not behind the store, it has lost what the store needs.
+    /// </summary>
+    internal static bool IsRestartedAt(EntryId installed, bool isInLog, ulong commit) =>
+        !isInLog && installed.Index > 0 && installed.Index >= commit;
+
     private static void Describe(WalImage image, List<string> findings)
     {
         var bytes = 0L;
@@ -72,9 +79,10 @@ public static class WalInspector
     private static bool IsContinuedBy(
         IDisk disk, WalImage image, EntryId applied, bool installed, List<string> findings)
     {
-        if (installed && !image.Contains(applied))
+        if (installed && IsRestartedAt(applied, image.Contains(applied), image.Commit))
         {
-            findings.Add($"log: the store took over a snapshot of {applied}, the next start restarts the log there");
+            findings.Add(
+                $"log: ends at {image.Last}, the store took over a snapshot of {applied}: the log restarts there at the next start");
             return true;
         }
 

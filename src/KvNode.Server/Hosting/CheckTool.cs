@@ -34,7 +34,9 @@ internal static class CheckTool
         var storeReport = Store.Verify(dataDirectory);
         var storeIsSound = storeReport.Findings.Count == 0;
         var applied = storeIsSound ? new EntryId(storeReport.AppliedTerm, storeReport.AppliedIndex) : (EntryId?)null;
-        var logReport = WalInspector.Inspect(logDirectory, applied);
+        // After a crash right behind the install of a received snapshot the log has not heard of it yet.
+        var installed = new EntryId(storeReport.InstalledTerm, storeReport.InstalledIndex);
+        var logReport = WalInspector.Inspect(logDirectory, applied, installed: applied == installed);
         var snapshots = SnapshotDirectory.VerifyAll(SnapshotFolder.Root(logDirectory));
 
         WriteStore(storeReport, output);

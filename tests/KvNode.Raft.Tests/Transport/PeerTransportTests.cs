@@ -320,6 +320,30 @@ public sealed class PeerTransportTests
     }
 
     [Fact]
+    public async Task JoiningNodeIsRefusedWithOneLineOnEachSideUntilItLearnsItsCluster()
+    {
+        var calls = 0;
+        TransportOptions Hasten(TransportOptions options) => options with { Time = new HastyClock() };
+        using var member = new TestNode(1, configure: Hasten);
+        using var joining = new TestNode(2, cluster: 0, configure: Hasten, wrap: channel =>
+        {
+            _ = Interlocked.Increment(ref calls);
+            return channel;
+        });
+        member.Transport.SetPeers(new Dictionary<ulong, string> { [2] = joining.Address });
+        while (Volatile.Read(ref calls) < 12)
+        {
+            await Task.Delay(5, TestContext.Current.CancellationToken);
+        }
+
+        Assert.Single(member.Notices, static notice => notice.Kind == PeerNoticeKind.CallRefused);
+        Assert.Single(joining.Notices, static notice => notice.Kind == PeerNoticeKind.Refused);
+        joining.Transport.SetCluster(7);
+        _ = await member.Sink.WaitAsync<Told.Connected>();
+        Assert.Contains(member.Notices, static notice => notice.Kind == PeerNoticeKind.Connected);
+    }
+
+    [Fact]
     public async Task JoiningNodeThatLearnsItsClusterConnects()
     {
         using var one = new TestNode(1);
@@ -429,5 +453,11 @@ public sealed class PeerTransportTests
 
         public override ValueTask SendAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellation) =>
             ++_sends <= 2 ? base.SendAsync(bytes, cancellation) : ValueTask.CompletedTask;
+    }
+
+    /// <summary>A hundred times as fast for whoever asks it; timers take their own time.</summary>
+    private sealed class HastyClock : TimeProvider
+    {
+        public override long GetTimestamp() => base.GetTimestamp() * 100;
     }
 }

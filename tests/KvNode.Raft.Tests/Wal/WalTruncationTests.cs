@@ -1,3 +1,4 @@
+using KvNode.Raft.Engine;
 using KvNode.Raft.Wal;
 using Xunit;
 
@@ -307,7 +308,49 @@ public sealed class WalTruncationTests
         Assert.False(WalInspector.Inspect(rig.Disk, new EntryId(1, 5)).Sound);
         report = WalInspector.Inspect(rig.Disk, ahead, installed: true);
         Assert.True(report.Sound);
-        Assert.Contains(report.Findings, finding => finding.Contains("restarts the log", StringComparison.Ordinal));
+        Assert.Contains(
+            "log: ends at 5@2, the store took over a snapshot of 40@2: the log restarts there at the next start", report.Findings);
+    }
+
+    [Fact]
+    public void AStoreThatTookOverASnapshotDoesNotExcuseALogThatHasCommittedMoreAndLostTheBeginning()
+    {
+        var rig = NewRig();
+        rig.Append(WalRecord.SnapshotMarker(new EntryId(1, 10)), Entry(11, 1), Entry(12, 1), WalRecord.Commit(12));
+        rig.Sync();
+        rig.Close();
+        foreach (var position in (EntryId[])[new(1, 4), new(2, 11)])
+        {
+            var machine = new FakeMachine(position) { InstalledAt = position };
+            var report = WalInspector.Inspect(rig.Disk, position, installed: true);
+            Assert.False(report.Sound);
+            using var log = EngineStart.OpenLog(rig.Disk, WalRig.SmallSegments, machine);
+            var refused = Assert.Throws<LogCorruptException>(() => log.Replay(position, static _ => { }));
+            Assert.Contains(refused.Message, report.Findings);
+            Assert.Equal(new EntryId(1, 12), log.Last);
+        }
+
+        // Nothing at all is no snapshot.
+        Assert.False(WalInspector.Inspect(rig.Disk, default(EntryId), installed: true).Sound);
+    }
+
+    [Fact]
+    public void AStartRestartsTheLogAsTheInspectionSaid()
+    {
+        var rig = NewRig();
+        Fill(rig, 6);
+        rig.Sync();
+        rig.Close();
+        var position = new EntryId(3, 40);
+        Assert.True(WalInspector.Inspect(rig.Disk, position, installed: true).Sound);
+        using (var log = EngineStart.OpenLog(rig.Disk, WalRig.SmallSegments, new FakeMachine(position) { InstalledAt = position }))
+        {
+            Assert.Equal((position, position, 3ul), (log.Last, log.BeforeFirst, log.HardState.Term));
+        }
+
+        var after = WalInspector.Inspect(rig.Disk, position);
+        Assert.True(after.Sound);
+        Assert.Contains("log: continues the store, which has applied 40@3", after.Findings);
     }
 
     /// <summary>Segments that an ordinary retirement up to an index may take now.</summary>

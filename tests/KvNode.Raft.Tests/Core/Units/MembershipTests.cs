@@ -80,6 +80,29 @@ public sealed class MembershipTests
         _ = Assert.Throws<ArgumentException>(() => Membership.OfVoters((1ul, "a"), (1ul, "b")));
     }
 
+    [Fact]
+    public void AResetLeavesOnlyWhomItNamesWhateverWasBefore()
+    {
+        var reset = new ConfigurationChange(ChangeTransition.Reset, [new(AddVoter, 2, "new")]);
+        var learning = After(Three, (Demote, 2ul), (AddLearner, 5ul));
+        var joint = Three.TryApply(Change(ChangeTransition.JointExplicit, (Demote, 3ul), (AddVoter, 4ul)), out _);
+        Assert.NotNull(joint);
+        Assert.True(joint.IsJoint);
+        Membership[] befores = [Membership.Empty, Membership.OfVoters((2ul, "b")), Three, learning, joint, After(Three, (Remove, 2ul))];
+        foreach (var before in befores)
+        {
+            Assert.Equal(Membership.OfVoters((2ul, "new")), before.TryApply(reset, out var refusal));
+            Assert.Null(refusal);
+        }
+
+        // As any other change it leaves a voter, and it does not find members that were there before.
+        AssertRefused(Three, new ConfigurationChange(ChangeTransition.Reset, []));
+        AssertRefused(Three, Change(ChangeTransition.Reset, (AddLearner, 1ul)));
+        AssertRefused(Three, Change(ChangeTransition.Reset, (Promote, 1ul)));
+        Assert.Equal("0103" + "01000000" + "01" + "0200000000000000" + "03006E6577", Convert.ToHexString(reset.Encode()));
+        Assert.Equal(ChangeTransition.Reset, ConfigurationChange.Decode(reset.Encode()).Transition);
+    }
+
     /// <summary>Whatever the way, simple steps one by one or one joint change, the same members are left.</summary>
     [Fact]
     public void AJointChangeEndsWhereSingleStepsEnd() => Seeds.Run(nameof(AJointChangeEndsWhereSingleStepsEnd), random =>
