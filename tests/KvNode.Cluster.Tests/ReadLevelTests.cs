@@ -28,15 +28,22 @@ public sealed class ReadLevelTests
             using var client = Harness.Cluster.Connect(leader);
             Assert.Equal("+OK", client.Text("SET", "paused", "before"));
             Assert.Equal("\"before\"", client.Text("GET", "paused"));
+            // Cut off as well: when it goes on it hears nothing new, and only the time can tell that its lease has ended.
+            cluster.Links.Partition([leader.Index], cluster.Others(leader.Index));
             leader.Pause();
             var next = cluster.WaitForLeader(leader);
             WriteAfter(cluster, next);
             Assert.Equal("\"after\"", Harness.Cluster.Ask(cluster.Nodes.Single(node => node != leader && node != next), "GET", "paused").ToString());
 
-            // Asked only now, of one that believes it leads: its lease has ended though it has not seen the time pass.
             client.Send("GET", "paused");
             client.Flush();
             leader.Resume();
+            for (var i = 0; i < 20; i++)
+            {
+                Assert.Equal("+PONG", Harness.Cluster.Ask(leader, "PING").ToString());
+            }
+
+            cluster.Links.HealAll();
             var reply = client.Read();
             cluster.Require(
                 reply.ToString() == "\"after\"" || (reply.IsError && Replies.FateOf(reply) == Fate.NotExecuted), $"GET answers {reply}");
