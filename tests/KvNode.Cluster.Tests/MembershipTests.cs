@@ -106,6 +106,7 @@ public sealed class MembershipTests
 
         File.Move(identity + ".away", identity, overwrite: true);
         forgetful.Start();
+        cluster.WaitUntilReachable(forgetful);
 
         // A member that has lost its disk is another node, and the old one has its place until it is removed.
         var wiped = cluster.Nodes[2];

@@ -91,6 +91,7 @@ public sealed class PartitionTests
         using var cluster = Harness.Cluster.Start(3, new ClusterOptions { Arguments = arguments });
         var leader = cluster.WaitForLeader();
         var follower = cluster.SomeFollower(leader);
+        cluster.WaitUntilReachable(follower);
         Assert.Equal("+OK", Harness.Cluster.Ask(follower, "SET", "before", "the cut").ToString());
 
         // It hears its leader and is not heard: what it brings there does not arrive, and nothing says so.

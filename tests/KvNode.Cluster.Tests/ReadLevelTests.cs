@@ -61,6 +61,7 @@ public sealed class ReadLevelTests
             3, new ClusterOptions { Arguments = [.. ClusterOptions.Small, ClusterOptions.LeaderWaitFlag, wait] });
         var low = cluster.SomeFollower(cluster.WaitForLeader());
         low.RestartWith(ClusterOptions.ConsistencyFlag, "low");
+        cluster.WaitUntilReachable(low);
         Assert.Equal("+OK", Harness.Cluster.Ask(low, "SET", "key", "old").ToString());
         cluster.WaitUntilLevel();
 
