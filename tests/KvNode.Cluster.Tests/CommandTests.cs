@@ -42,6 +42,36 @@ public sealed class CommandTests
     }
 
     [Fact]
+    public void OneOfTwoGoesOnAloneWhenTheRemovedLeaderDiesAtOnce()
+    {
+        Seeds.Run(nameof(OneOfTwoGoesOnAloneWhenTheRemovedLeaderDiesAtOnce), random =>
+        {
+            using var cluster = Harness.Cluster.Start(2);
+            var load = new HistoryLoad(cluster, random).Start();
+            for (var round = 0; round < 2; round++)
+            {
+                load.WaitForProgress();
+                var leader = cluster.WaitForLeader();
+                var link = cluster.Links[leader.Index, cluster.SomeFollower(leader).Index];
+                // The second time nothing that it says after its OK arrives.
+                link.DelayMilliseconds = round * 100;
+                Tell(cluster, leader, "RAFT", "SERVER", "REMOVE", leader.Advertised);
+                link.IsCut = round == 1;
+                leader.Kill9();
+                _ = load.WaitForWriteSentAfter(HistoryLoad.Now);
+                cluster.WaitForVoters(1);
+                link.Heal();
+                cluster.Drop(leader);
+                _ = round == 0 ? cluster.Join() : null;
+            }
+
+            load.WaitForProgress();
+            load.StopAndCheck();
+            cluster.RequireEqualStates();
+        });
+    }
+
+    [Fact]
     public void FollowersSendTheirClientsToTheLeaderByTryAndMoved()
     {
         using var cluster = Harness.Cluster.Start(3);
