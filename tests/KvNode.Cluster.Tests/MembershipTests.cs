@@ -59,11 +59,67 @@ public sealed class MembershipTests
             _ = load.WaitForWriteSentAfter(HistoryLoad.Now + 4_000_000);
             cluster.Require(cluster.WaitForLeader(removed).TryInfo()!.Term == term, "the removed node caused an election");
             cluster.Require(removed.AllLog().Contains("removed", StringComparison.OrdinalIgnoreCase), "it does not say that it was removed");
+
+            // It has noted it, too: once stopped it does not start again, whomever it is told to join.
+            Assert.Equal(ExitCodes.Success, removed.Terminate());
+            foreach (var join in (string?[])[null, cluster.WaitForLeader().Advertised])
+            {
+                removed.Spawn(join);
+                Assert.Equal(ExitCodes.Removed, removed.WaitForExit());
+                Assert.Contains("this node was removed from its cluster", removed.Process.ErrorText, StringComparison.Ordinal);
+            }
+
             cluster.Drop(removed);
             load.WaitForProgress();
             load.StopAndCheck();
             cluster.RequireEqualStates();
         });
+    }
+
+    [Fact]
+    public void NodesThatMayNotJoinSayWhyAndEndWithTheirOwnExitCode()
+    {
+        using var cluster = Harness.Cluster.Start(
+            3, new ClusterOptions { Arguments = [.. ClusterOptions.Small, ClusterOptions.SecretFlag, "what all of its nodes know"] });
+        Assert.Equal("+OK", Harness.Cluster.Ask(cluster.Nodes[1], "SET", "by", "a secret").ToString());
+        var through = cluster.Nodes[0].Advertised;
+
+        // Another secret, and none.
+        foreach (var secret in (string[][])[[ClusterOptions.SecretFlag, "what others know"], []])
+        {
+            var stranger = cluster.Add();
+            stranger.Arguments = [.. ClusterOptions.Small, .. secret];
+            RequireNoEntry(stranger, through, "cannot join");
+            cluster.Drop(stranger);
+        }
+
+        // A member that does not know any more who it was keeps its data, and does not come back as another one: neither
+        // at first nor when it is tried again.
+        var forgetful = cluster.Nodes[1];
+        forgetful.Kill9();
+        var identity = Path.Combine(forgetful.Data, "identity");
+        File.Move(identity, identity + ".away");
+        for (var attempt = 0; attempt < 2; attempt++)
+        {
+            RequireNoEntry(forgetful, through, "bring it back", ExitCodes.BadData);
+        }
+
+        File.Move(identity + ".away", identity, overwrite: true);
+        forgetful.Start();
+        cluster.WaitUntilReachable(forgetful);
+
+        // A member that has lost its disk is another node, and the old one has its place until it is removed.
+        var wiped = cluster.Nodes[2];
+        var id = wiped.TryInfo()!.NodeId;
+        wiped.Kill9();
+        wiped.Wipe();
+        RequireNoEntry(wiped, through, $"RAFT SERVER REMOVE {id}");
+        Assert.Equal(3, cluster.WaitForLeader().TryInfo()!.Members);
+        Assert.Equal("+OK", Harness.Cluster.Ask(cluster.WaitForLeader(), "RAFT", "SERVER", "REMOVE", id).ToString());
+        wiped.Wipe();
+        wiped.Start(through);
+        cluster.WaitForVoters(3);
+        cluster.RequireEqualStates();
     }
 
     [Fact]
@@ -98,5 +154,12 @@ public sealed class MembershipTests
             load.StopAndCheck();
             cluster.RequireEqualStates();
         });
+    }
+
+    private static void RequireNoEntry(ClusterNode node, string through, string reason, int code = ExitCodes.JoinRefused)
+    {
+        node.Spawn(through);
+        Assert.Equal(code, node.WaitForExit());
+        Assert.Contains(reason, node.Process.ErrorText, StringComparison.Ordinal);
     }
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using KvNode.Cluster.Tests.Harness;
 using KvNode.Testing;
 
@@ -6,6 +7,9 @@ namespace KvNode.Cluster.Tests;
 /// <summary>Nodes that cannot hear each other, by the proxies between them.</summary>
 public sealed class PartitionTests
 {
+    /// <summary>The silence of a connection is noticed after 5 s and that of a leader after 2; then a second's wait for one.</summary>
+    private static readonly TimeSpan UnheardMax = TimeSpan.FromSeconds(15);
+
     [Fact]
     public void ThreeNodesSurvivePartitionsOfTheLeader()
     {
@@ -78,6 +82,42 @@ public sealed class PartitionTests
             load.StopAndCheck();
             cluster.RequireEqualStates();
         });
+    }
+
+    [Fact]
+    public void FollowerThatIsNotHeardAnswersItsClientsAndWorksAgainWhenItIs()
+    {
+        var arguments = (string[])[.. ClusterOptions.Small, ClusterOptions.LeaderWaitFlag, "1000"];
+        using var cluster = Harness.Cluster.Start(3, new ClusterOptions { Arguments = arguments });
+        var leader = cluster.WaitForLeader();
+        var follower = cluster.SomeFollower(leader);
+        cluster.WaitUntilReachable(follower);
+        Assert.Equal("+OK", Harness.Cluster.Ask(follower, "SET", "before", "the cut").ToString());
+
+        // It hears its leader and is not heard: what it brings there does not arrive, and nothing says so.
+        cluster.Links.Silence([follower.Index], [leader.Index]);
+        var clock = Stopwatch.StartNew();
+        using var writer = Harness.Cluster.Connect(follower);
+        using var reader = Harness.Cluster.Connect(follower);
+        writer.Send("SET", "during", "the cut");
+        writer.Flush();
+        reader.Send("GET", "before");
+        reader.Flush();
+        Assert.Equal("+OK", Harness.Cluster.Ask(leader, "SET", "meanwhile", "elsewhere").ToString());
+        var written = writer.Read();
+        Console.WriteLine($"SET: {written} after {clock.ElapsedMilliseconds} ms");
+        var read = reader.Read();
+        Console.WriteLine($"GET: {read} after {clock.ElapsedMilliseconds} ms");
+        cluster.Require(clock.Elapsed < UnheardMax, $"the answer took {clock.Elapsed.TotalSeconds:f1} s");
+        cluster.Require(!written.IsError || Replies.FateOf(written) != Fate.Unexpected, $"SET answers {written}");
+        cluster.Require(read.ToString() == "\"the cut\"" || (read.IsError && Replies.FateOf(read) != Fate.Unexpected), $"GET answers {read}");
+
+        cluster.Heal();
+        cluster.WaitUntil(() => Harness.Cluster.Ask(follower, "SET", "after", "the cut").ToString() == "+OK", "it takes no writes any more");
+        var during = Harness.Cluster.Ask(leader, "GET", "during").ToString();
+        cluster.Require(
+            during == "nil" ? written.IsError : !written.IsError || Replies.FateOf(written) == Fate.Unknown, $"SET answered {written}, GET {during}");
+        cluster.RequireEqualStates();
     }
 
     private static void AssertTheOthersGoOn(Harness.Cluster cluster, HistoryLoad load, params ClusterNode[] without)

@@ -20,6 +20,12 @@ public static class ExitCodes
     /// <summary>Another process has the directory or the address.</summary>
     public const int InUse = 75;
 
+    /// <summary>The cluster to join does not take this node.</summary>
+    public const int JoinRefused = 76;
+
+    /// <summary>The cluster has removed this node.</summary>
+    public const int Removed = 78;
+
     /// <summary>A sync of the disk failed: what was written may be gone.</summary>
     public const int SyncFailed = 79;
 }

@@ -233,9 +233,7 @@ public sealed partial class RaftEngine : IConsensusEngine
         var hasCluster = state.Membership.Voters.Count > 0 || EngineStart.HasConfiguration(log, apply.AppliedIndex);
         if (hasCluster && _identity.Incarnation == 1)
         {
-            throw new LogCorruptException(
-                $"the log is that of a member of a cluster, but the file '{NodeIdentity.FileName}' that says which one was missing; "
-                + "bring it back, or start with an empty directory");
+            throw IdentityMissing();
         }
 
         if (!hasCluster)
@@ -254,6 +252,13 @@ public sealed partial class RaftEngine : IConsensusEngine
 
         if (state.Membership.Voters.Count > 0 && _identity.ClusterId == 0)
         {
+            // Without a cluster yet and in a log's configuration: one that begins a cluster, and is named there. Another one
+            // was made when the file was missing, by a start that was refused above.
+            if (!state.Membership.Contains(start.NodeId))
+            {
+                throw IdentityMissing();
+            }
+
             _identity.SetCluster(NodeIdentity.RandomId());
         }
 
@@ -266,6 +271,10 @@ public sealed partial class RaftEngine : IConsensusEngine
 
         Build(machine, log, apply, start, state);
     }
+
+    private static LogCorruptException IdentityMissing() => new(
+        $"the log is that of a member of a cluster, but the file '{NodeIdentity.FileName}' that says which one was missing; "
+        + "bring it back, or start with an empty directory");
 
     private void Build(
         IReplicatedStateMachine machine, WriteAheadLog log, ApplyStage apply, NodeStart start, EngineState state)

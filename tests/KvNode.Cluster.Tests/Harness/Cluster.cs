@@ -9,6 +9,10 @@ namespace KvNode.Cluster.Tests.Harness;
 internal sealed record ClusterOptions
 {
     public const string JoinFlag = "--join";
+    public const string FollowerFlag = "--follower";
+    public const string ConsistencyFlag = "--consistency";
+    public const string LeaderWaitFlag = "--leader-wait";
+    public const string SecretFlag = "--cluster-secret";
     public const string AdvertiseFlag = "--advertise";
 
     /// <summary>What peers outside loopback must know of each other.</summary>
@@ -56,7 +60,7 @@ internal sealed class Cluster : IDisposable
         var cluster = new Cluster(options ?? new ClusterOptions());
         try
         {
-            cluster.AddSlot().Start();
+            cluster.Add().Start();
             while (cluster._nodes.Length < nodes)
             {
                 _ = cluster.Join();
@@ -74,12 +78,20 @@ internal sealed class Cluster : IDisposable
 
     public int[] Others(params int[] indices) => [.. Indices.Except(indices)];
 
+    /// <summary>A place for a new node: a directory and an address. Nothing is started.</summary>
+    public ClusterNode Add()
+    {
+        var node = new ClusterNode(_slots++, _options, Links, CallerOf);
+        _nodes = [.. _nodes, node];
+        return node;
+    }
+
     /// <summary>A new, empty node joins through any member; waits until it votes.</summary>
     public ClusterNode Join()
     {
         var through = _nodes.First(static node => node.IsServing);
         var voters = WaitForLeader().TryInfo()?.Voters ?? _nodes.Length;
-        var node = AddSlot();
+        var node = Add();
         node.Start(through.Advertised);
         WaitForVoters(voters + 1);
         return node;
@@ -186,6 +198,21 @@ internal sealed class Cluster : IDisposable
             $"the states differ: {string.Join(", ", digests.Select(static pair => $"{pair.Index}: {pair.Digest}"))}");
     }
 
+    /// <summary>Of the keys and values a node has by itself, whoever leads.</summary>
+    public static string DigestOf(ClusterNode node)
+    {
+        using var client = Connect(node, TimeSpan.FromSeconds(60));
+        var only = client.Call("READONLY");
+        if (only.IsError)
+        {
+            throw new ClusterFailureException($"READONLY answers {only}");
+        }
+
+        client.Send("KEYS", "*", "WITHVALUES");
+        client.Flush();
+        return Convert.ToHexStringLower(SHA256.HashData(client.ReadRaw()))[..16];
+    }
+
     /// <summary>Waits until the node follows the leader, or is it.</summary>
     public void WaitUntilReachable(ClusterNode node)
     {
@@ -211,6 +238,24 @@ internal sealed class Cluster : IDisposable
             Require(clock.Elapsed < Patience, "the nodes do not come level");
             Thread.Sleep(50);
         }
+    }
+
+    /// <summary>Waits until something is so; where it is not, fails with these words.</summary>
+    public void WaitUntil(Func<bool> isSo, string otherwise)
+    {
+        var clock = Stopwatch.StartNew();
+        while (!isSo())
+        {
+            Require(clock.Elapsed < Patience, otherwise);
+            Thread.Sleep(20);
+        }
+    }
+
+    /// <summary>One command to that node, on a connection of its own, past the proxy.</summary>
+    public static RespValue Ask(ClusterNode node, params ReadOnlySpan<RespArgument> words)
+    {
+        using var client = Connect(node);
+        return client.Call(words);
     }
 
     /// <summary>A client of that node, past the proxy.</summary>
@@ -245,27 +290,6 @@ internal sealed class Cluster : IDisposable
     }
 
     public void Dispose() => Array.ForEach(_nodes, static node => node.Dispose());
-
-    private static string DigestOf(ClusterNode node)
-    {
-        using var client = Connect(node, TimeSpan.FromSeconds(60));
-        var only = client.Call("READONLY");
-        if (only.IsError)
-        {
-            throw new ClusterFailureException($"READONLY answers {only}");
-        }
-
-        client.Send("KEYS", "*", "WITHVALUES");
-        client.Flush();
-        return Convert.ToHexStringLower(SHA256.HashData(client.ReadRaw()))[..16];
-    }
-
-    private ClusterNode AddSlot()
-    {
-        var node = new ClusterNode(_slots++, _options, Links, CallerOf);
-        _nodes = [.. _nodes, node];
-        return node;
-    }
 
     private int? CallerOf(int port, int listener)
     {

@@ -6,7 +6,10 @@ namespace KvNode.Cluster.Tests.Harness;
 /// <summary>What <c>INFO raft</c> says of a node.</summary>
 internal sealed record RaftInfo(IReadOnlyDictionary<string, string> Fields)
 {
-    public ulong NodeId => Number("raft_node_id");
+    /// <summary>16 hexadecimal digits, as commands take and log lines show it.</summary>
+    public string NodeId => Text("raft_node_id");
+
+    public string ClusterId => Text("raft_cluster_id");
 
     public string Role => Text("raft_role");
 
@@ -60,6 +63,7 @@ internal sealed class ClusterNode : IDisposable
     public ClusterNode(int index, ClusterOptions options, LinkRules links, Func<int, int, int?> callerOf)
     {
         Index = index;
+        Arguments = options.Arguments;
         _options = options;
         _directory = new TempDirectory($"cluster-{index}");
         Directory.CreateDirectory(Data);
@@ -70,6 +74,9 @@ internal sealed class ClusterNode : IDisposable
     public int Index { get; }
 
     public FaultProxy Proxy { get; }
+
+    /// <summary>Its further flags, from its next start on.</summary>
+    public string[] Arguments { get; set; }
 
     /// <summary>Its disk and its wall clock.</summary>
     public FaultControl Faults { get; }
@@ -127,7 +134,7 @@ internal sealed class ClusterNode : IDisposable
             new NodeOptions
             {
                 DataDirectory = Data,
-                Arguments = [ClusterOptions.AdvertiseFlag, Advertised, .. flags, .. _options.Arguments],
+                Arguments = [ClusterOptions.AdvertiseFlag, Advertised, .. flags, .. Arguments],
                 Environment = Environment(),
                 Address = _options.Network?.AddressOf(Index) ?? IPAddress.Loopback,
                 Launcher = _options.Network?.LauncherOf(Index) ?? [],
@@ -153,6 +160,22 @@ internal sealed class ClusterNode : IDisposable
 
     /// <summary>SIGTERM; the exit code.</summary>
     public int Terminate() => Process.Terminate();
+
+    /// <summary>Waits until it ends by itself; the exit code.</summary>
+    public int WaitForExit() => Process.WaitForExit();
+
+    /// <summary>Ends it cleanly and starts it again with these flags added to those it had.</summary>
+    public void RestartWith(params string[] flags)
+    {
+        var code = Terminate();
+        if (code != ExitCodes.Success)
+        {
+            throw new ClusterFailureException($"{this} ends with exit code {code}:\n{AllLog()}");
+        }
+
+        Arguments = [.. Arguments, .. flags];
+        Start();
+    }
 
     /// <summary>Forgets everything it kept: a new disk. It must not run.</summary>
     public void Wipe()
