@@ -239,7 +239,8 @@ wait_until_caught_up() {
     while wanted=$(field "${port[$leader]}" raft raft_commit_index)
         [ "$(field "${port[$follower]}" raft raft_applied_index)" -lt "$wanted" ]; do
         [ $SECONDS -lt $end ] || { say "bench: the follower has not caught up in 120 s"; return; }
-        sleep 0.05
+        # Each look starts half a dozen processes: more looks would be a load of their own.
+        sleep 0.5
     done
 }
 
