@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using KvNode.Cluster.Tests.Harness;
 using KvNode.Testing;
 
@@ -111,6 +112,14 @@ public sealed class CommandTests
         Assert.Equal("\"next\"", FollowToTheEnd(cluster, two, "GET", "foo"));
         leader.Start();
         cluster.RequireEqualStates();
+
+        // Nobody leads: who is told to try elsewhere hears so at once, and not after the wait for a leader.
+        leader.Kill9();
+        moves.Kill9();
+        cluster.WaitUntil(() => one.Text("SET", "foo", "last") == "-ERR leader not known", $"{tries} still knows a leader");
+        var clock = Stopwatch.StartNew();
+        Assert.Equal("-ERR leader not known", one.Text("GET", "foo"));
+        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(2), $"it took {clock.Elapsed}");
     }
 
     private static void LeadershipMovesWhereItIsTold(Harness.Cluster cluster)

@@ -6,8 +6,11 @@ public enum FollowerMode
     /// <summary>Brings them to the leader.</summary>
     Forward,
 
-    /// <summary>Refuses them and says who leads.</summary>
+    /// <summary>Refuses them at once and says who leads, if it is known.</summary>
     Refuse,
+
+    /// <summary>Refuses them and says who leads; while nobody does, they wait for one.</summary>
+    Redirect,
 }
 
 /// <summary>How the driver behaves. Times are durations of real time, sizes bytes.</summary>

@@ -69,11 +69,11 @@ internal sealed partial class RaftDriver
 
         if (_core.Leader == 0)
         {
-            return _excluded is not null || _persist.Refusal is not null
+            return _excluded is not null || _persist.Refusal is not null || _options.Follower == FollowerMode.Refuse
                 || (_queuedSince != 0 && _now - Math.Max(_queuedSince, _noLeaderSince) > LeaderWaitNs);
         }
 
-        return _options.Follower == FollowerMode.Refuse
+        return _options.Follower != FollowerMode.Forward
             || (_parts.Outstanding.Writes < _options.ForwardsInFlightMax && _parts.Outstanding.Bytes <= _options.ForwardBytesMax);
     }
 
@@ -94,14 +94,17 @@ internal sealed partial class RaftDriver
             return new ProposalOutcome(ProposalStatus.NoLeader, Reason: reason);
         }
 
-        if (_core.Leader == 0)
+        if (_core.Leader == 0 && _persist.Refusal is { } full)
         {
-            return _persist.Refusal is { } full
-                ? new ProposalOutcome(ProposalStatus.Dropped, Reason: full)
-                : new ProposalOutcome(ProposalStatus.NoLeader);
+            return new ProposalOutcome(ProposalStatus.Dropped, Reason: full);
         }
 
-        return _options.Follower == FollowerMode.Refuse
+        if (_core.Leader == 0 && _options.Follower != FollowerMode.Refuse)
+        {
+            return new ProposalOutcome(ProposalStatus.NoLeader);
+        }
+
+        return _options.Follower != FollowerMode.Forward
             ? new ProposalOutcome(ProposalStatus.NotLeader, AddressOf(_core.Leader))
             : null;
     }

@@ -56,7 +56,12 @@ internal sealed class Node : IAsyncDisposable
                 Address = options.Advertise,
                 Join = options.Join,
                 Durability = options.Durability,
-                Follower = options.Follower == FollowerReply.Forward ? FollowerMode.Forward : FollowerMode.Refuse,
+                Follower = options.Follower switch
+                {
+                    FollowerReply.Try => FollowerMode.Refuse,
+                    FollowerReply.Moved => FollowerMode.Redirect,
+                    _ => FollowerMode.Forward,
+                },
                 LeaderWait = TimeSpan.FromMilliseconds(options.LeaderWaitMs),
                 ElectionTimeout = TimeSpan.FromMilliseconds(options.ElectionMs),
                 SegmentBytes = options.WalSegmentBytes,
