@@ -39,6 +39,14 @@ public class FailureRepliesTests
     }
 
     [Fact]
+    public void AReadBesideAWriteOfUnknownFateIsNotOfUnknownFate()
+    {
+        var replies = Answer(
+            moved: false, new ProposalOutcome(ProposalStatus.Unknown), (false, ["SET", "foo", "1"]), (true, ["GET", "foo"]), (false, ["DEL", "foo"]));
+        Assert.Equal(["UNKNOWN", "TRYAGAIN", "UNKNOWN"], replies.Split("\r\n").Take(3).Select(static reply => reply[1..].Split(' ')[0]));
+    }
+
+    [Fact]
     public void ACommandWithoutKeysIsOfSlotZero()
     {
         Assert.True(CommandTable.Default.TryFind("KEYS"u8, out var keys));

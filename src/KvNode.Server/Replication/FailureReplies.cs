@@ -11,7 +11,7 @@ internal sealed class FailureReplies(CommandTable table, bool moved)
 {
     /// <summary>
     /// Answers a batch that was not committed: each write with the reason. Reads get it too, for whatever stands in the
-    /// way of the write stands in the way of knowing what is newest.
+    /// way of the write stands in the way of knowing what is newest; but that a read had no effect is certain.
     /// </summary>
     public void Answer(CommandBatch batch, ProposalOutcome outcome)
     {
@@ -29,17 +29,14 @@ internal sealed class FailureReplies(CommandTable table, bool moved)
                     _ = batch.HandOver(r);
                 }
 
-                if (!IsMoved(outcome))
+                var isRead = batch.IsRead(operation++);
+                if (IsMoved(outcome))
                 {
-                    RespError.NotExecuted(batch.Replies, outcome);
-                }
-                else if (batch.IsRead(operation++))
-                {
-                    AnswerMoved(batch.Replies, outcome, ref reads, ref ranges);
+                    AnswerMoved(batch.Replies, outcome, ref isRead ? ref reads : ref writes, ref ranges);
                 }
                 else
                 {
-                    AnswerMoved(batch.Replies, outcome, ref writes, ref ranges);
+                    RespError.NotExecuted(batch.Replies, isRead ? ForRead(outcome) : outcome);
                 }
             }
 
@@ -59,6 +56,9 @@ internal sealed class FailureReplies(CommandTable table, bool moved)
             RespError.NotExecuted(reply, outcome);
         }
     }
+
+    private static ProposalOutcome ForRead(ProposalOutcome outcome) =>
+        outcome.Status == ProposalStatus.Unknown ? new ProposalOutcome(ProposalStatus.Superseded) : outcome;
 
     private bool IsMoved(ProposalOutcome outcome) =>
         moved && outcome is { Status: ProposalStatus.NotLeader, LeaderHint: not null };
