@@ -97,7 +97,14 @@ public sealed partial class RaftEngine
     {
         var identity = _identity!;
         var isMember = _driver!.Membership.Contains(identity.NodeId);
-        if (isMember && _options.Join is not null)
+        if (isMember && _options.Join is not null && _driver.Membership.Addresses.Count == 1)
+        {
+            Noted?.Invoke(
+                true,
+                $"node {identity.NodeId:x16} is the only member of cluster {identity.ClusterId:x16} and joins no other: --join has no effect. "
+                + "To join, start on an empty directory");
+        }
+        else if (isMember && _options.Join is not null)
         {
             Noted?.Invoke(false, $"node {identity.NodeId:x16} is a member of cluster {identity.ClusterId:x16}: --join has no effect");
         }
