@@ -105,6 +105,24 @@ start_all() { # delay
     say "loaded $KEYS keys into: $SERVERS; $1 us added to every sync"
 }
 
+# Programs that compile themselves while they run (.NET), or open files and fill buffers, are not measured at their start;
+# etcdload warms its servers up itself.
+warm_up() {
+    local name p n=$([ "$delay" = 0 ] && echo 120000 || echo 40000)
+    has kvnode && find_roles
+    for name in $SERVERS; do
+        case $name in
+            kvnode) set -- "${port[$leader]}" "${port[$follower]}" ;;
+            redis-always) set -- "${port[$name]}" ;;
+            *) continue ;;
+        esac
+        for p in "$@"; do
+            redis_load "$p" $((n / scale)) -t set -c 50 -P 1 "${random[@]}" >/dev/null
+            redis_load "$p" $((100000 / scale)) -t get -c 50 -P 1 "${random[@]}" >/dev/null
+        done
+    done
+}
+
 stop_group() { # name
     local name
     for name in ${group[$1]:-$1}; do stop "$name" TERM; done
@@ -361,6 +379,7 @@ for delay in $SYNC_DELAYS_US; do
     start_all "$delay"
     : >"$results"
     : >"$work/etcd-client-cpu"
+    [ -z "$OPERATIONS" ] || warm_up
     all_workloads
     if [ -n "$OPERATIONS" ]; then
         echo "## Throughput, $delay us added to every sync (req/s, p99, CPU seconds of all servers per million)"
