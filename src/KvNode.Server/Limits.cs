@@ -70,7 +70,7 @@ internal static class Limits
     /// <summary>Operations of one client handed over and not answered; beyond, its next command is not read yet.</summary>
     public const int OutstandingOperationsMax = 16_384;
 
-    /// <summary>Replies of one log entry gathered before they are handed to its connections, which hold them back.</summary>
+    /// <summary>Replies of one batch gathered before they are put aside, in pieces of about this size.</summary>
     public const int HeldReplyBytes = 1 * MiB;
 
     /// <summary>Longest reply that is not streamed: the longest value and room; only MGET can ask for more.</summary>

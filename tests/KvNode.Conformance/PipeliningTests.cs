@@ -31,6 +31,39 @@ public sealed class PipeliningTests(NodeFixture fixture) : IClassFixture<NodeFix
         sending.Join();
     }
 
+    /// <summary>A reply over what a batch gathers before it puts replies aside must not overtake those of the batch before.</summary>
+    [Fact]
+    public void LongRepliesDoNotOvertakeShortOnes()
+    {
+        fixture.ConnectEmptied().Dispose();
+        var value = new string('v', 1_500_000);
+        Exception? failure = null;
+        var threads = Enumerable.Range(0, 4).Select(number => new Thread(() =>
+        {
+            try
+            {
+                using var client = fixture.Node.Connect(TimeSpan.FromSeconds(60));
+                for (var round = 0; round < 25; round++)
+                {
+                    client.Send("SET", $"k{number}", value);
+                    client.Send("GET", $"k{number}");
+                    client.Send("DEL", $"k{number}");
+                    client.Flush();
+                    Assert.Equal("OK", client.Read().Text);
+                    Assert.Equal(value.Length, client.Read().Text.Length);
+                    Assert.Equal(":1", client.Read().ToString());
+                }
+            }
+            catch (Exception caught)
+            {
+                Interlocked.CompareExchange(ref failure, caught, null);
+            }
+        })).ToArray();
+        Array.ForEach(threads, thread => thread.Start());
+        Array.ForEach(threads, thread => thread.Join());
+        Assert.Null(failure);
+    }
+
     [Fact]
     public void EachReadOfAPipelineSeesTheWritesBeforeItAndNoneAfter()
     {

@@ -161,7 +161,9 @@ internal sealed class RigNode : IAsyncDisposable
 
         public void CutOff(string reason) => _reply.TrySetException(new IOException(reason));
 
-        public bool Hold(ReadOnlySpan<byte> replies) => true;
+        public bool Hold(int bytes) => true;
+
+        public void Release(ReadOnlySpan<byte> replies) => throw new NotSupportedException("no reply here is that long");
 
         public void Deliver(ReadOnlySpan<byte> replies, int operations) => _reply.TrySetResult(Wire.Text(replies));
     }

@@ -56,6 +56,35 @@ public class FailureRepliesTests
         Assert.Equal("-MOVED 0 h:1\r\n", Wire.Text(reply.Written));
     }
 
+    /// <summary>Several batches are executed before the first is answered: what one puts aside waits for its own turn.</summary>
+    [Fact]
+    public void RepliesPutAsideComeInTheirBatchesTurn()
+    {
+        var proposer = new Proposer(null!, TimeProvider.System, new FailureReplies(CommandTable.Default, moved: false));
+        var (raw, _) = Wire.Encode(Wire.Bytes("GET"), Wire.Bytes("foo"));
+        var sink = new Sink();
+        var batches = Enumerable.Range(0, 3).Select(_ => new CommandBatch(proposer)).ToArray();
+        foreach (var batch in batches)
+        {
+            batch.AddRead(sink, raw);
+            _ = batch.Seal();
+        }
+
+        batches[0].Replies.SimpleString("first"u8);
+        batches[0].EndRun(0);
+        batches[2].Replies.SimpleString("third, put aside"u8);
+        Assert.True(batches[2].HandOver(0));
+        batches[2].Replies.SimpleString("third"u8);
+        batches[2].EndRun(0);
+        var committed = new ProposalOutcome(ProposalStatus.Committed);
+        batches[0].Complete(committed);
+        batches[1].Complete(new ProposalOutcome(ProposalStatus.NoLeader, Reason: "second"));
+        batches[2].Complete(committed);
+
+        Assert.Equal(["+first", "-CLUSTERDOWN The cluster is down: second", "+third, put aside", "+third", ""], sink.Replies.Split("\r\n"));
+        Assert.Equal(3, sink.Operations);
+    }
+
     private static string Answer(bool moved, ProposalOutcome outcome, params (bool IsRead, string[] Words)[] operations)
     {
         // No engine: the batch is filled, closed and completed by hand.
@@ -91,11 +120,9 @@ public class FailureRepliesTests
 
         public void CutOff(string reason) => throw new InvalidOperationException(reason);
 
-        public bool Hold(ReadOnlySpan<byte> replies)
-        {
-            Replies += Wire.Text(replies);
-            return true;
-        }
+        public bool Hold(int bytes) => true;
+
+        public void Release(ReadOnlySpan<byte> replies) => Replies += Wire.Text(replies);
 
         public void Deliver(ReadOnlySpan<byte> replies, int operations)
         {

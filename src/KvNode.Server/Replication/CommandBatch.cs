@@ -27,6 +27,9 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
     private bool[] _isRead = new bool[64];
     private int _operations;
 
+    /// <summary>Replies put aside, by run.</summary>
+    private readonly Queue<(int Run, byte[] Bytes, int Length)> _held = new();
+
     /// <summary>Set once the engine has taken the batch: nothing is added any more.</summary>
     public bool Sealed { get; private set; }
 
@@ -91,24 +94,33 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
     public void EndRun(int index) => _runs[index].ReplyEnd = Replies.Length;
 
     /// <summary>
-    /// Hands what has been gathered so far to its connections, which hold it back until <see cref="Complete"/>: the
-    /// buffer of the batch stays small whatever its reads return.
+    /// Puts what has been gathered so far aside until <see cref="Complete"/>, in pieces, and begins the buffer anew: it
+    /// stays small whatever the batch's reads return, and no connection can have more put aside than it may. Not to the
+    /// connections themselves: the batches before this one may not have been delivered yet.
     /// </summary>
     /// <param name="index">The run that is being answered.</param>
     /// <returns>False when that run's connection is over.</returns>
     public bool HandOver(int index)
     {
         var start = 0;
-        for (var i = 0; i < index; i++)
+        var open = true;
+        for (var i = 0; i <= index; i++)
         {
             ref var run = ref _runs[i];
-            _ = run.Sink.Hold(Replies.Written[start..run.ReplyEnd]);
-            start = run.ReplyEnd;
+            var end = i < index ? run.ReplyEnd : Replies.Length;
+            open = run.Sink.Hold(end - start);
+            if (open && end > start)
+            {
+                var piece = ArrayPool<byte>.Shared.Rent(end - start);
+                Replies.Written[start..end].CopyTo(piece);
+                _held.Enqueue((i, piece, end - start));
+            }
+
+            // A run's end moves with the start of the buffer: those before this one have nothing left in it.
+            start = end;
             run.ReplyEnd = 0;
         }
 
-        // A run's end moves with the start of the buffer: those before this one have nothing left in it.
-        var open = _runs[index].Sink.Hold(Replies.Written[start..]);
         Replies.Reset();
         return open;
     }
@@ -125,6 +137,13 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
         for (var i = 0; i < _runCount; i++)
         {
             ref var run = ref _runs[i];
+            while (_held.TryPeek(out var held) && held.Run == i)
+            {
+                run.Sink.Release(held.Bytes.AsSpan(0, held.Length));
+                ArrayPool<byte>.Shared.Return(held.Bytes);
+                _ = _held.Dequeue();
+            }
+
             run.Sink.Deliver(Replies.Written[start..run.ReplyEnd], run.Operations);
             start = run.ReplyEnd;
         }

@@ -10,12 +10,15 @@ internal interface IReplySink
     void CutOff(string reason);
 
     /// <summary>
-    /// Takes over replies to outstanding operations, but keeps them back until the next <see cref="Deliver"/>: what they
-    /// answer is not published yet. Apply thread; must not block.
+    /// Counts replies to outstanding operations that are kept for it, until <see cref="Release"/>: what they answer is not
+    /// published yet, and others may have to be delivered before. Apply thread; must not block.
     /// </summary>
+    /// <returns>False when the connection is over, because it has gone or has more kept than it may: they need not be.</returns>
+    bool Hold(int bytes);
+
+    /// <summary>Replies that were kept, before the next <see cref="Deliver"/>. Apply thread; must not block.</summary>
     /// <param name="replies">Valid during the call.</param>
-    /// <returns>False when the connection is over: it has gone, or held more than it may.</returns>
-    bool Hold(ReadOnlySpan<byte> replies);
+    void Release(ReadOnlySpan<byte> replies);
 
     /// <summary>Replies to the next outstanding operations, in the order they were proposed. Apply thread; must not block.</summary>
     /// <param name="replies">Valid during the call.</param>

@@ -130,8 +130,11 @@ internal sealed partial class RespSession : IClientControl, IReplySink, IDisposa
     /// <summary>Ends the connection at once: the client has gone past a limit. Any thread.</summary>
     public void CutOff(string reason) => _output.Abort(reason);
 
-    /// <summary>Keeps replies until the next <see cref="Deliver"/>. Apply thread.</summary>
-    public bool Hold(ReadOnlySpan<byte> replies) => _output.Hold(replies);
+    /// <summary>Counts replies that a batch keeps for this session. Apply thread.</summary>
+    public bool Hold(int bytes) => _output.Hold(bytes);
+
+    /// <summary>Replies that were kept. Apply thread.</summary>
+    public void Release(ReadOnlySpan<byte> replies) => _output.Release(replies);
 
     /// <summary>Replies to outstanding operations. Apply thread.</summary>
     public void Deliver(ReadOnlySpan<byte> replies, int operations)

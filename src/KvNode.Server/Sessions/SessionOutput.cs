@@ -24,7 +24,7 @@ internal sealed class SessionOutput
     private TaskCompletionSource? _flushed;
     private bool _flushing;
     private bool _completed;
-    private bool _holding;
+    private long _heldBytes;
     private long _stalledSinceMs;
 
     public SessionOutput(PipeWriter writer, ServerStats stats, long bytesMax, Action<string> abort)
@@ -51,7 +51,7 @@ internal sealed class SessionOutput
     /// <summary>Sends bytes, or keeps them while the client is behind. Past the limit the client is cut off.</summary>
     public void Send(ReadOnlySpan<byte> bytes)
     {
-        if (bytes.IsEmpty && !_holding)
+        if (bytes.IsEmpty)
         {
             return;
         }
@@ -62,8 +62,6 @@ internal sealed class SessionOutput
             {
                 return;
             }
-
-            _holding = false;
 
             Interlocked.Add(ref _stats.NetOutputBytes, bytes.Length);
             if (_flushing)
@@ -77,24 +75,33 @@ internal sealed class SessionOutput
         }
     }
 
-    /// <summary>
-    /// Keeps bytes until the next <see cref="Send"/>, which may be empty. Between the two, whoever holds is the only one
-    /// who sends. Past the limit the client is cut off.
-    /// </summary>
-    /// <returns>False when the connection is over.</returns>
-    public bool Hold(ReadOnlySpan<byte> bytes)
+    /// <summary>Counts bytes that are kept for the client elsewhere, until <see cref="Release"/>, as unsent. Past the limit the
+    /// client is cut off.</summary>
+    /// <returns>False when the connection is over: they need not be kept.</returns>
+    public bool Hold(int bytes)
     {
         lock (_lock)
         {
-            if (!_completed && !Closed && !bytes.IsEmpty)
+            if (_completed || Closed)
             {
-                Interlocked.Add(ref _stats.NetOutputBytes, bytes.Length);
-                _holding = true;
-                AddUnsent(bytes);
+                return false;
             }
 
-            return !_completed && !Closed;
+            _heldBytes += bytes;
+            CheckLimit();
+            return !Closed;
         }
+    }
+
+    /// <summary>Sends what was kept.</summary>
+    public void Release(ReadOnlySpan<byte> bytes)
+    {
+        lock (_lock)
+        {
+            _heldBytes -= bytes.Length;
+        }
+
+        Send(bytes);
     }
 
     /// <summary>Completes when the client has taken everything, or is gone.</summary>
@@ -142,15 +149,22 @@ internal sealed class SessionOutput
     private void AddUnsent(ReadOnlySpan<byte> bytes)
     {
         UnsentBytes += bytes.Length;
-        if (UnsentBytes > _bytesMax)
+        CheckLimit();
+        if (!Closed)
+        {
+            _writer.Write(bytes);
+        }
+    }
+
+    // Under the lock.
+    private void CheckLimit()
+    {
+        if (UnsentBytes + _heldBytes > _bytesMax)
         {
             Closed = true;
             Interlocked.Increment(ref _stats.ClientsClosedByLimit);
             _abort("output buffer limit reached");
-            return;
         }
-
-        _writer.Write(bytes);
     }
 
     // Under the lock.
@@ -196,9 +210,9 @@ internal sealed class SessionOutput
         lock (_lock)
         {
             Volatile.Write(ref _flushing, false);
-            UnsentBytes = _holding ? _writer.UnflushedBytes : 0;
+            UnsentBytes = 0;
             Closed |= FlushEnded(_flush);
-            if (!Closed && !_completed && !_holding && _writer.UnflushedBytes > 0)
+            if (!Closed && !_completed && _writer.UnflushedBytes > 0)
             {
                 StartFlush(_writer.UnflushedBytes);
                 if (_flushing)
