@@ -59,6 +59,9 @@ public interface IReplicatedStateMachine
     /// </summary>
     string? WriteRefusal { get; }
 
+    /// <summary>About how much disk the state takes, in bytes. Any thread; not for every entry.</summary>
+    long StateBytes { get; }
+
     /// <summary>Most bytes of engine state, so that a snapshot's header stays small.</summary>
     const int EngineStateBytesMax = 48 * 1024;
 }

@@ -128,6 +128,8 @@ public sealed class DriverReadTests : IDisposable
     {
         public void Fetch(in FetchRequest request) => Assert.Fail("nothing has left memory");
 
+        public ulong KeepAfter => ulong.MaxValue;
+
         public void Send(ulong peer, ulong term) => Assert.Fail("it does not lead");
 
         public Action TakeInstall() => throw new InvalidOperationException("no snapshot came");

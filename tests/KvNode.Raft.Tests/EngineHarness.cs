@@ -68,6 +68,8 @@ internal sealed class FakeMachine : IReplicatedStateMachine
 
     public string? WriteRefusal { get; set; }
 
+    public long StateBytes => 0;
+
     public Action<EntryId>? OnApply { get; set; }
 
     public Action? OnCheckpoint { get; set; }

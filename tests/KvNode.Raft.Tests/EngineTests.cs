@@ -501,6 +501,8 @@ public sealed class EngineTests
 
         public string? WriteRefusal => null;
 
+        public long StateBytes => 0;
+
         public void Restart() => _meter = default;
 
         public void Apply(ReadOnlySpan<CommittedEntry> entries, ReadOnlySpan<byte> engineState) => _meter.Look();

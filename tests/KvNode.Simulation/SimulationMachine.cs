@@ -32,6 +32,8 @@ internal sealed class SimulationMachine(Ledger ledger, int node, SimulationDisk 
 
     public string? WriteRefusal { get; set; }
 
+    public long StateBytes => 0;
+
     /// <summary>A new life begins with what is durable.</summary>
     public void Reopen()
     {

@@ -312,14 +312,17 @@ internal sealed class SnapshotTransfer
 /// <summary>Snapshots of one node's life, as the server's transfers do it: the state first, then the log.</summary>
 internal sealed class SimulationSnapshots(Simulation simulation, SimulationNode node) : ISnapshotTransfers
 {
-    private readonly HashSet<ulong> _sending = [];
+    private readonly Dictionary<ulong, ulong> _sending = [];
     private SnapshotTransfer? _incoming;
     private Action? _install;
 
     /// <inheritdoc/>
+    public ulong KeepAfter => _sending.Count == 0 ? ulong.MaxValue : _sending.Values.Min();
+
+    /// <inheritdoc/>
     public void Send(ulong peer, ulong term)
     {
-        if (!_sending.Add(peer))
+        if (!_sending.TryAdd(peer, node.Machine.Durable.Index))
         {
             return;
         }

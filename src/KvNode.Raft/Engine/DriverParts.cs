@@ -45,6 +45,10 @@ internal interface ISnapshotTransfers
     /// <summary>Starts to bring a snapshot to a peer, or lets a transfer under way go on.</summary>
     void Send(ulong peer, ulong term);
 
+    /// <summary>What those who are being sent one will need next, at the earliest: entries after this index;
+    /// <see cref="ulong.MaxValue"/> while none is under way.</summary>
+    ulong KeepAfter { get; }
+
     /// <summary>The installation of the snapshot that the core has just accepted: replaces the state machine's state.</summary>
     Action TakeInstall();
 }

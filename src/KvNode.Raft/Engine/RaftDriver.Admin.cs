@@ -200,7 +200,11 @@ internal sealed partial class RaftDriver
         Retire(slowest);
     }
 
-    /// <summary>Gives up log that the state machine has made durable and, unless it has grown too large, all members have.</summary>
+    /// <summary>
+    /// Gives up log that the state machine has made durable and, unless it has grown too large, all members have. Beyond that
+    /// it is kept for those who are on their way: by another <see cref="DriverOptions.LogBytesMax"/>, or as much as the
+    /// state takes, for as long as what they need is there. Else one snapshot would follow the other while writes go on.
+    /// </summary>
     private void Retire(ulong slowest)
     {
         var log = _parts.Log;
@@ -208,7 +212,25 @@ internal sealed partial class RaftDriver
 #if PLANTED_BUGS
         durable = Planted.Is(Bug.CompactsWhatIsNotDurable) ? Math.Min(_core.Applied, _core.Durable) : durable;
 #endif
-        _ = RetireThrough(log.Bytes > _options.LogBytesMax ? durable : Math.Min(durable, slowest));
+        var beyond = log.Bytes - _options.LogBytesMax;
+        if (beyond > 0)
+        {
+            slowest = beyond <= Math.Max(_options.LogBytesMax, _parts.Machine.StateBytes) ? SlowestOnItsWay() : ulong.MaxValue;
+        }
+
+        _ = RetireThrough(Math.Min(durable, slowest));
+    }
+
+    private ulong SlowestOnItsWay()
+    {
+        var slowest = _parts.Snapshots.KeepAfter;
+        foreach (var peer in View.Peers)
+        {
+            var isServed = peer.State != PeerState.Snapshot && peer.Match + 1 >= _parts.Log.FirstIndex;
+            slowest = isServed && _links.IsConnected(peer.Id) ? Math.Min(slowest, peer.Match) : slowest;
+        }
+
+        return slowest;
     }
 
     /// <summary>Gives up all log that the state machine has made durable. Raft thread.</summary>

@@ -303,7 +303,8 @@ public sealed partial class RaftEngine : IConsensusEngine
             sequence => _mailbox.Post(EventKind.Persisted, sequence));
         var identity = _identity!;
         _links = _connect(new PeerIdentity(identity.ClusterId, start.NodeId, start.Incarnation, _options.Address));
-        _transfers = new SnapshotTransfers(_options.DataDirectory, machine, _mailbox, apply, _links, Fail);
+        _transfers = new SnapshotTransfers(
+            _options.DataDirectory, machine, _mailbox, apply, _links, text => Noted?.Invoke(false, text), Fail);
         // Before the driver, which names the peers: what comes from them waits in the mailbox.
         _links.Start(new Sink(this));
         _driver = new RaftDriver(

@@ -16,6 +16,7 @@ internal sealed class SnapshotTransfers(
     Mailbox mailbox,
     ApplyStage apply,
     IPeerTransport links,
+    Action<string> note,
     Action<Exception> fail) : ISnapshotTransfers, IDisposable
 {
     private const string OutgoingPrefix = "outgoing-";
@@ -23,7 +24,9 @@ internal sealed class SnapshotTransfers(
     private const int CopyBytes = 1 << 20;
 
     private readonly Lock _gate = new();
-    private readonly HashSet<ulong> _sending = [];
+
+    // By peer, the position of what it is sent, or one before it.
+    private readonly Dictionary<ulong, ulong> _sending = [];
     private IncomingSnapshot? _incoming;
     private Action? _install;
     private RaftCore? _core;
@@ -53,13 +56,32 @@ internal sealed class SnapshotTransfers(
     {
         lock (_gate)
         {
-            if (!_sending.Add(peer))
+            // The snapshot is opened later, and so at no earlier position.
+            if (!_sending.TryAdd(peer, machine.Durable.Index))
             {
                 return;
             }
         }
 
         _ = Task.Run(() => SendAsync(peer, term));
+    }
+
+    /// <inheritdoc/>
+    public ulong KeepAfter
+    {
+        get
+        {
+            lock (_gate)
+            {
+                var lowest = ulong.MaxValue;
+                foreach (var (_, index) in _sending)
+                {
+                    lowest = Math.Min(lowest, index);
+                }
+
+                return lowest;
+            }
+        }
     }
 
     /// <inheritdoc/>
@@ -103,6 +125,12 @@ internal sealed class SnapshotTransfers(
         {
             var (offer, meta) = Spool(path, term);
             position = meta.Position;
+            lock (_gate)
+            {
+                _sending[peer] = position.Index;
+            }
+
+            note($"node {peer:x16} is behind the log: it is sent a snapshot of entry {position.Index}, {offer.SizeBytes} bytes");
             using var source = new FileSource(path);
             ok = await links.SendSnapshotAsync(peer, offer, source, CancellationToken.None) == SnapshotVerdict.Installed;
         }
@@ -117,12 +145,16 @@ internal sealed class SnapshotTransfers(
         }
 
         File.Delete(path);
-        lock (_gate)
+        note($"node {peer:x16} has {(ok ? "" : "not ")}taken over the snapshot of entry {position.Index}");
+        mailbox.Post(() =>
         {
-            _ = _sending.Remove(peer);
-        }
-
-        mailbox.Post(() => _core!.ReportSnapshot(peer, position, ok));
+            // At once: what the log is kept for is in one of the two at any time.
+            _core!.ReportSnapshot(peer, position, ok);
+            lock (_gate)
+            {
+                _ = _sending.Remove(peer);
+            }
+        });
     }
 
     private (SnapshotOffer Offer, SnapshotMeta Meta) Spool(string path, ulong term)
@@ -202,6 +234,7 @@ internal sealed class SnapshotTransfers(
             _install = () =>
             {
                 apply.Replace(meta.Position.Index, state, writer.Commit);
+                note($"took over a snapshot of entry {meta.Position.Index} from node {incoming.From:x16}");
                 done.SetResult(true);
             };
             if (!_core!.OnSnapshotReceived(incoming.From, incoming.Offer.Term, meta.Position, state.Membership))

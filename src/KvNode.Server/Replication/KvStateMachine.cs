@@ -75,6 +75,8 @@ internal sealed class KvStateMachine(Store store, Executor executor, IReadOnlyLi
 
     public void Dispose() => _discard.Dispose();
 
+    public long StateBytes => store.Status.FileBytes;
+
     public void Checkpoint() => store.Checkpoint();
 
     public ISnapshotReader OpenSnapshot()
