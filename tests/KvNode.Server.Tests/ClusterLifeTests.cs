@@ -220,6 +220,58 @@ public sealed class ClusterLifeTests : IAsyncDisposable
         Assert.NotEqual(cluster, c.Status.ClusterId);
     }
 
+    [Theory]
+    [InlineData(Durability.Low)]
+    [InlineData(Durability.High)]
+    public async Task ANodeWhoseDirectoryIsAnOlderOneIsBroughtUpToDateUnlessItsDiskIsTrusted(Durability durability)
+    {
+        _rig.Durability = durability;
+        var (a, b, c) = await _rig.StartThreeAsync();
+        await c.DisposeAsync();
+        var copy = _rig.Path("copy");
+        Copy(c.Directory, copy);
+        c = await _rig.StartAsync("c", port: c.Port);
+        Assert.Equal("+OK\r\n", await a.SetAsync("lost"));
+        await c.UntilAsync(() => c.Has("lost"), () => "the key does not arrive");
+        await a.UntilAsync(
+            () => a.Status.Members.Single(member => member.Address == c.Address).Match == a.Status.LastLog.Index,
+            () => "it does not acknowledge");
+        var term = a.Status.Term;
+        await c.DisposeAsync();
+        Directory.Delete(c.Directory, recursive: true);
+        Copy(copy, c.Directory);
+
+        c = await _rig.StartAsync("c", port: c.Port);
+        if (durability == Durability.High)
+        {
+            var reason = Assert.IsType<LogCorruptException>(await c.Fatal.WaitAsync(RigNode.Patience));
+            Assert.Contains("went back in time", reason.Message, StringComparison.Ordinal);
+            Assert.Equal(ExitCodes.BadData, Failure.Of(reason).ExitCode);
+        }
+        else
+        {
+            await c.UntilAsync(() => c.Has("lost"), () => "the key does not come back");
+            Assert.False(c.Fatal.IsCompleted);
+        }
+
+        Assert.Equal((term, RaftRole.Leader), (a.Status.Term, a.Status.Role));
+        Assert.Equal("+OK\r\n", await b.SetAsync("goes on"));
+    }
+
+    private static void Copy(string from, string to)
+    {
+        _ = Directory.CreateDirectory(to);
+        foreach (var folder in Directory.EnumerateDirectories(from, "*", SearchOption.AllDirectories))
+        {
+            _ = Directory.CreateDirectory(Path.Combine(to, Path.GetRelativePath(from, folder)));
+        }
+
+        foreach (var file in Directory.EnumerateFiles(from, "*", SearchOption.AllDirectories))
+        {
+            File.Copy(file, Path.Combine(to, Path.GetRelativePath(from, file)));
+        }
+    }
+
     [Fact]
     public void NothingIsRecoveredWhereNoNodeWas()
     {
