@@ -1,4 +1,5 @@
 using KvNode.Raft;
+using KvNode.Raft.Engine;
 using KvNode.Server.Hosting;
 using KvNode.Testing;
 using Xunit;
@@ -97,6 +98,50 @@ public sealed class ClusterLifeTests : IAsyncDisposable
         var again = await Assert.ThrowsAsync<NodeRemovedException>(() => _rig.StartAsync("c", join: a.Address));
         Assert.Contains("empty its directory", again.Message, StringComparison.Ordinal);
         Assert.Equal("+OK\r\n", await b.SetAsync("two are left"));
+    }
+
+    [Theory]
+    [InlineData(MembershipChangeKind.AddVoter)]
+    [InlineData(MembershipChangeKind.AddLearner)]
+    public async Task ARemovedNodeIsNotAddedAgainUnderItsIdWhetherItKnowsOrNot(MembershipChangeKind kind)
+    {
+        var (a, b, c) = await _rig.StartThreeAsync();
+        Assert.True((await a.Engine.ChangeMembershipAsync(new MembershipChange(MembershipChangeKind.Remove, 0, c.Address))).Ok);
+        var add = new MembershipChange(kind, 0, c.Address);
+        var refused = new AdminOutcome(false, "the node was removed from its cluster; it can come back with an empty directory");
+        Assert.Equal(refused, await a.Engine.ChangeMembershipAsync(add));
+        Assert.Equal(refused, await b.Engine.ReplaceMemberAsync(b.Address, c.Address));
+        await c.UntilAsync(() => c.Status.IsRemoved, () => "it does not find out");
+        Assert.Equal(refused, await a.Engine.ChangeMembershipAsync(add));
+        Assert.Equal(2, a.Status.Members.Count);
+    }
+
+    [Fact]
+    public async Task ALearnerThatIsToldToVoteGoesOnAskingForIt()
+    {
+        var a = await _rig.StartAsync("a");
+        var b = await _rig.StartAsync("b", join: "wait");
+        Assert.True((await a.Engine.ChangeMembershipAsync(new MembershipChange(MembershipChangeKind.AddLearner, 0, b.Address))).Ok);
+        await b.SeesAsync(voters: 1, learners: 1);
+
+        // As by a leader that is gone before the learner has caught up.
+        _ = b.Engine.OnInvitation(new ClusterAsk(AskKind.Invite, (byte)AskOptions.ToVote, a.Status.ClusterId, a.Address));
+        await a.SeesAsync(voters: 2);
+        await b.DisposeAsync();
+        b = await _rig.StartAsync("b", port: b.Port);
+        await b.SeesAsync(voters: 2);
+    }
+
+    [Fact]
+    public async Task AVoterDoesNotTakeAnothersPlace()
+    {
+        var (a, b, c) = await _rig.StartThreeAsync();
+        var refused = await a.Engine.ReplaceMemberAsync(b.Address, c.Address);
+        Assert.Equal(
+            new AdminOutcome(
+                false, $"the node at {c.Address} is a voter already; to remove {b.Address}, use RAFT SERVER REMOVE"),
+            refused);
+        await a.SeesAsync(voters: 3);
     }
 
     [Fact]
@@ -218,6 +263,58 @@ public sealed class ClusterLifeTests : IAsyncDisposable
         Assert.Equal("+OK\r\n", await c.SetAsync("new"));
         _ = Assert.Single(c.Status.Members);
         Assert.NotEqual(cluster, c.Status.ClusterId);
+    }
+
+    [Theory]
+    [InlineData(Durability.Low)]
+    [InlineData(Durability.High)]
+    public async Task ANodeWhoseDirectoryIsAnOlderOneIsBroughtUpToDateUnlessItsDiskIsTrusted(Durability durability)
+    {
+        _rig.Durability = durability;
+        var (a, b, c) = await _rig.StartThreeAsync();
+        await c.DisposeAsync();
+        var copy = _rig.Path("copy");
+        Copy(c.Directory, copy);
+        c = await _rig.StartAsync("c", port: c.Port);
+        Assert.Equal("+OK\r\n", await a.SetAsync("lost"));
+        await c.UntilAsync(() => c.Has("lost"), () => "the key does not arrive");
+        await a.UntilAsync(
+            () => a.Status.Members.Single(member => member.Address == c.Address).Match == a.Status.LastLog.Index,
+            () => "it does not acknowledge");
+        var term = a.Status.Term;
+        await c.DisposeAsync();
+        Directory.Delete(c.Directory, recursive: true);
+        Copy(copy, c.Directory);
+
+        c = await _rig.StartAsync("c", port: c.Port);
+        if (durability == Durability.High)
+        {
+            var reason = Assert.IsType<LogCorruptException>(await c.Fatal.WaitAsync(RigNode.Patience));
+            Assert.Contains("went back in time", reason.Message, StringComparison.Ordinal);
+            Assert.Equal(ExitCodes.BadData, Failure.Of(reason).ExitCode);
+        }
+        else
+        {
+            await c.UntilAsync(() => c.Has("lost"), () => "the key does not come back");
+            Assert.False(c.Fatal.IsCompleted);
+        }
+
+        Assert.Equal((term, RaftRole.Leader), (a.Status.Term, a.Status.Role));
+        Assert.Equal("+OK\r\n", await b.SetAsync("goes on"));
+    }
+
+    private static void Copy(string from, string to)
+    {
+        _ = Directory.CreateDirectory(to);
+        foreach (var folder in Directory.EnumerateDirectories(from, "*", SearchOption.AllDirectories))
+        {
+            _ = Directory.CreateDirectory(Path.Combine(to, Path.GetRelativePath(from, folder)));
+        }
+
+        foreach (var file in Directory.EnumerateFiles(from, "*", SearchOption.AllDirectories))
+        {
+            File.Copy(file, Path.Combine(to, Path.GetRelativePath(from, file)));
+        }
     }
 
     [Fact]

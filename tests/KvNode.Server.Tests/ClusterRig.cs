@@ -20,7 +20,7 @@ internal sealed class RigNode : IAsyncDisposable
     private readonly TaskCompletionSource<Exception> _fatal = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _disposed;
 
-    public RigNode(string directory, string? join = null, int port = 0)
+    public RigNode(string directory, string? join = null, int port = 0, Durability durability = Durability.Low)
     {
         Directory = directory;
         _ = System.IO.Directory.CreateDirectory(directory);
@@ -42,7 +42,7 @@ internal sealed class RigNode : IAsyncDisposable
                 DataDirectory = directory,
                 Address = Address,
                 Join = join,
-                Durability = Durability.Low,
+                Durability = durability,
                 LeaderWait = TimeSpan.FromSeconds(20),
                 SegmentBytes = 1 << 20,
             },
@@ -220,11 +220,14 @@ internal sealed class ClusterRig : IAsyncDisposable
     private readonly TempDirectory _directory = new("cluster");
     private readonly List<RigNode> _nodes = [];
 
+    /// <summary>Of the nodes started from now on.</summary>
+    public Durability Durability { get; set; } = Durability.Low;
+
     public string Path(string name) => _directory.Sub(name);
 
     public Task<RigNode> StartAsync(string name, string? join = null, int port = 0)
     {
-        var node = new RigNode(Path(name), join, port);
+        var node = new RigNode(Path(name), join, port, Durability);
         _nodes.Add(node);
         return node.StartAsync();
     }

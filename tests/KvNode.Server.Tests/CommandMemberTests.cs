@@ -39,18 +39,27 @@ public class CommandMemberTests
     }
 
     [Theory]
-    [InlineData("RAFT SERVER NONSENSE")]
     [InlineData("RAFT SERVER LIST x")]
     [InlineData("RAFT SERVER ADD")]
     [InlineData("RAFT SERVER ADD h:1 VOTER")]
     [InlineData("RAFT SERVER REMOVE")]
     [InlineData("RAFT SERVER REPLACE h:1")]
     [InlineData("RAFT TRANSFER a b")]
-    [InlineData("RAFT SNAPSHOT LATER")]
     public void WhatIsNotOfTheSyntaxAsksNothing(string command)
     {
         var runner = new CommandRunner();
         Assert.Equal("-ERR syntax error\r\n", runner.Run(command));
+        Assert.Empty(runner.Node.Asked);
+    }
+
+    [Theory]
+    [InlineData("RAFT SERVER Foo")]
+    [InlineData("RAFT SERVER Foo h:1")]
+    [InlineData("raft snapshot Foo")]
+    public void AnUnknownWordIsAnsweredAsAnUnknownSubcommand(string command)
+    {
+        var runner = new CommandRunner();
+        Assert.Equal("-ERR unknown subcommand 'Foo'. Try RAFT HELP.\r\n", runner.Run(command));
         Assert.Empty(runner.Node.Asked);
     }
 

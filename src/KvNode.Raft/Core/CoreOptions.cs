@@ -28,6 +28,10 @@ internal sealed record CoreOptions
     /// votes for nobody for an election timeout, and no node campaigns or forgets its leader within one.</summary>
     public long LeaseNanoseconds { get; init; }
 
+    /// <summary>A restart may lose acknowledged entries at the log's end, for they are acknowledged before they are on the
+    /// disk: they are taken from the leader again. False: a node that lost some throws <see cref="LogCorruptException"/>.</summary>
+    public bool MayLoseTail { get; init; }
+
     /// <summary>Another one at each start of a node: late answers to an earlier life are told apart by numbers from it.</summary>
     public ulong Seed { get; init; }
 }

@@ -39,7 +39,7 @@ internal record struct Message
     /// </summary>
     public EntryId Entry { get; init; }
 
-    /// <summary>The sender's commit index: Append, Heartbeat (there capped at what the receiver is known to have).</summary>
+    /// <summary>The sender's commit index: Append, Heartbeat (there capped at what the receiver has acknowledged).</summary>
     public ulong Commit { get; init; }
 
     /// <summary>Append, Heartbeat: the leader's read round when sent. Their responses echo it.</summary>

@@ -21,8 +21,11 @@ internal sealed class Progress(ulong id, ulong next, int inflightMessagesMax, lo
 {
     public ulong Id { get; } = id;
 
-    /// <summary>The peer has this index durably, and all before it.</summary>
+    /// <summary>The peer has this index durably, and all before it, as it said on this connection.</summary>
     public ulong Match { get; private set; }
+
+    /// <summary>The most that the peer said it has, on any connection: what a sound disk of its has still.</summary>
+    public ulong Acknowledged { get; private set; }
 
     /// <summary>First index to send next.</summary>
     public ulong Next { get; private set; } = next;
@@ -49,6 +52,13 @@ internal sealed class Progress(ulong id, ulong next, int inflightMessagesMax, lo
     /// <summary>Newest read round sent to the peer.</summary>
     public ulong SentRound { get; set; }
 
+    /// <summary>First read round that was sent on this connection: what is said about the log and echoes an older one was
+    /// said on the connection before.</summary>
+    public ulong FirstRound { get; private set; }
+
+    /// <summary>The first message on this connection has not left: a heartbeat, with what was acknowledged before.</summary>
+    public bool IsGreetingDue { get; set; }
+
     /// <summary>Highest commit index sent that the peer can have taken over.</summary>
     private ulong _sentCommit;
 
@@ -74,6 +84,23 @@ internal sealed class Progress(ulong id, ulong next, int inflightMessagesMax, lo
         Next = Math.Max(Match, snapshotIndex) + 1;
         Enter(PeerState.Probe);
         _sentCommit = Math.Min(_sentCommit, Next - 1);
+    }
+
+    /// <summary>A new connection, perhaps to a new start of the peer, whose disk may have lost what it had: nothing is known
+    /// of its log. The first question is asked where the log ended; the answer finds another place in one step.</summary>
+    /// <param name="firstRound">A read round that begins after this.</param>
+    public void Reconnect(ulong firstRound)
+    {
+        if (State == PeerState.Replicate)
+        {
+            BecomeProbe();
+        }
+
+        Match = 0;
+        FirstRound = firstRound;
+        IsGreetingDue = true;
+        _sentCommit = 0;
+        _held = false;
     }
 
     public void BecomeReplicate()
@@ -127,6 +154,7 @@ internal sealed class Progress(ulong id, ulong next, int inflightMessagesMax, lo
         }
 
         Match = index;
+        Acknowledged = Math.Max(Acknowledged, index);
         Next = Math.Max(Next, index + 1);
         _held = false;
         return true;

@@ -84,8 +84,26 @@ internal sealed partial class RaftCore
     private void StepHeartbeat(in Message message)
     {
         Follow(message);
-        CommitTo(message.Commit);
+        CheckStillThere(message.Commit);
+        var known = Math.Min(message.Commit, _accepted);
+#if PLANTED_BUGS
+        known = Planted.Is(Bug.HeartbeatCommitsAll) ? message.Commit : known;
+#endif
+        // Since this start of the node: what it acknowledged before may be lost, with other entries in its place.
+        CommitTo(known);
         Send(new Message { Type = MessageType.HeartbeatResponse, To = message.From, ReadRound = message.ReadRound });
+    }
+
+    /// <summary>The leader says what this node once acknowledged to it and is committed.</summary>
+    /// <exception cref="LogCorruptException">It is not in the log any more, though no restart may lose it.</exception>
+    private void CheckStillThere(ulong acknowledged)
+    {
+        if (acknowledged > Log.Last.Index && !_options.MayLoseTail)
+        {
+            throw new LogCorruptException(
+                $"the log ends at {Log.Last.Index}, though this node acknowledged entries up to {acknowledged}: its disk or its "
+                + "directory went back in time. Remove the node from the cluster, and let it join again with an empty directory");
+        }
     }
 
     /// <summary>The message is of this term's leader.</summary>

@@ -33,6 +33,9 @@ internal sealed partial class RaftCore
     private ulong _confirmedRound;
     private bool _isRoundNew;
 
+    /// <summary>A round is to begin with this turn, whether or not a read waits for it.</summary>
+    private bool _isRoundDue;
+
     /// <summary>When the newest confirmed round began; null when there is no lease.</summary>
     private long? _leaseStart;
 
@@ -131,6 +134,7 @@ internal sealed partial class RaftCore
         _leaseStart = null;
         _timedRounds.Clear();
         _isRoundNew = false;
+        _isRoundDue = false;
     }
 
     /// <summary>Begins a round for the reads that wait for one: when few are under way, or when it costs nothing.</summary>
@@ -139,11 +143,12 @@ internal sealed partial class RaftCore
         var isAwaited = _pendingReads.Count > 0 && _pendingReads[^1].Round > _readRound;
         var isFree = _readRound - _confirmedRound < RoundsUnderWayMax || _isHeartbeatDue || AreAppendsLeaving();
         var isForLease = LeasesAreOn && _isHeartbeatDue;
-        if (!isForLease && !(isAwaited && isFree))
+        if (!isForLease && !_isRoundDue && !(isAwaited && isFree))
         {
             return;
         }
 
+        _isRoundDue = false;
         _readRound++;
         _isRoundNew = true;
         if (LeasesAreOn && _clock != long.MinValue && _timedRounds.Count < TimedRoundsMax)

@@ -56,6 +56,17 @@ internal sealed partial class RaftCore
         }
     }
 
+    /// <summary>There is a new connection to a peer. It may have been started anew, and its log may end before what it
+    /// acknowledged: it is asked again how its log stands. What is committed stays so.</summary>
+    public void ReportConnected(ulong peer)
+    {
+        if (FindPeer(peer) is { } progress)
+        {
+            progress.Reconnect(_readRound + 1);
+            _isRoundDue = true;
+        }
+    }
+
     /// <summary>Answer to a fetch; empty when it failed. The entries may be fewer than asked for. They stay valid until the
     /// message made of them has left.</summary>
     public void OnFetched(ulong peer, ReadOnlyMemory<LogEntry> entries)
@@ -183,6 +194,13 @@ internal sealed partial class RaftCore
         StartReadRound();
         foreach (var peer in _peers)
         {
+            if (peer.IsGreetingDue)
+            {
+                // Before any entries: a peer that lost some must see it before they are there again.
+                peer.IsGreetingDue = false;
+                SendHeartbeat(peer);
+            }
+
             Flush(peer);
             if (_isHeartbeatDue || (_isRoundNew && peer.SentRound < _readRound))
             {
@@ -207,12 +225,12 @@ internal sealed partial class RaftCore
 
     private void SendHeartbeat(Progress peer)
     {
-        var commit = Math.Min(peer.Match, Commit);
+        var commit = Math.Min(peer.Acknowledged, Commit);
 #if PLANTED_BUGS
         commit = Planted.Is(Bug.HeartbeatCommitsAll) ? Commit : commit;
 #endif
         Send(new Message { Type = MessageType.Heartbeat, To = peer.Id, Commit = commit, ReadRound = _readRound });
-        peer.SentCommit(commit);
+        peer.SentCommit(Math.Min(commit, peer.Match));
         peer.SentRound = _readRound;
     }
 
@@ -316,6 +334,12 @@ internal sealed partial class RaftCore
         }
 
         Heard(peer, message.ReadRound);
+        if (message.ReadRound < peer.FirstRound)
+        {
+            // Said on the connection before, perhaps by an earlier start of the peer.
+            return;
+        }
+
         if (message.Reject)
         {
             Retreat(peer, message);

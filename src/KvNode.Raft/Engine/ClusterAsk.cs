@@ -19,7 +19,7 @@ internal enum AskKind : byte
     /// <summary>First: id or address of who goes; Second: address of who comes.</summary>
     Replace = 4,
 
-    /// <summary>Of a node that is in no cluster, by a leader. Option: the <see cref="AskOptions"/>; Node: the cluster; First: the
+    /// <summary>By a leader, of a node that is in no cluster, or of a learner that is to become a voter. Option: the <see cref="AskOptions"/>; Node: the cluster; First: the
     /// leader's address. Be a member of it.</summary>
     Invite = 5,
 }
@@ -50,7 +50,8 @@ internal enum AskReply : byte
     /// <summary>Under way: ask again.</summary>
     Pending = 4,
 
-    /// <summary>The node that asks was removed from the cluster.</summary>
+    /// <summary>The node that asks was removed from the cluster. To an invitation: the node has been a member, and if it is
+    /// none, it was removed.</summary>
     Removed = 5,
 }
 

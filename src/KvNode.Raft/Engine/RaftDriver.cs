@@ -391,8 +391,8 @@ internal sealed partial class RaftDriver
 
     private void OnConnected(ulong peer)
     {
-        // What was sent on the way before may be lost.
-        _core.ReportUnreachable(peer);
+        // What was sent on the way before may be lost, and what the peer had, too.
+        _core.ReportConnected(peer);
 #if PLANTED_BUGS
         if (Planted.Is(Bug.NeverSendsAgain))
         {

@@ -15,7 +15,7 @@ public sealed partial class RaftEngine
     private static readonly TimeSpan LookAgain = TimeSpan.FromMilliseconds(10);
 
     /// <summary>An answer, and what there is to say about it.</summary>
-    private readonly record struct Answer(AskReply Reply, string Text)
+    internal readonly record struct Answer(AskReply Reply, string Text)
     {
         public static Answer Done(string text) => new(AskReply.Done, text);
 
@@ -202,7 +202,17 @@ public sealed partial class RaftEngine
         try
         {
             var reply = await _links!.AskAsync(address, invitation.ToRequest(_core!.NodeId, isMember: true), timeout.Token);
-            return (new Answer((AskReply)reply.Status, Encoding.UTF8.GetString(reply.Body.Span)), reply.From);
+            var answer = new Answer((AskReply)reply.Status, Encoding.UTF8.GetString(reply.Body.Span));
+            if (answer.Reply != AskReply.Removed)
+            {
+                return (answer, reply.From);
+            }
+
+            // It has been a member, and cannot know whether it still is one. This leader may not have applied yet that it is.
+            var isKnown = (await ReadBarrierAsync(ReadLevel.Linearizable)).Ok;
+            return (_driver!.Membership.Contains(reply.From) ? Answer.Done("")
+                : isKnown ? Answer.Refused(answer.Text)
+                : Answer.Refused("this leader does not know whether the node is a member"), reply.From);
         }
         catch (TransportException e) when (e.InnerException is PeerRefusedException { Refusal: PeerRefusal.Cluster })
         {
@@ -234,6 +244,8 @@ public sealed partial class RaftEngine
             return Answer.Refused("the node does not answer: it cannot be made a voter");
         }
 
+        // It asks from now on itself, for this leader may not last as long as the catching up.
+        _ = await InviteAsync(AddressOf(node) ?? "", toVote: true);
         var promoted = await WhenAsync(
             core => core.Membership.IsVoter(node) || !PromoteWhenReady(node) ? "" : null, CatchUpTimeout);
         return promoted is not null
@@ -277,6 +289,11 @@ public sealed partial class RaftEngine
             {
                 return invited;
             }
+        }
+
+        if (_driver!.Membership.IsVoter(coming))
+        {
+            return Answer.Refused($"the node at {address} is a voter already; to remove {member}, use RAFT SERVER REMOVE");
         }
 
         // Until then the old member keeps its place, and with it the cluster its strength.

@@ -9,6 +9,7 @@ namespace KvNode.Raft.Engine;
 public sealed partial class RaftEngine
 {
     private const string RemovedReason = "this node was removed from its cluster";
+    private const string ComesBackEmpty = "the node was removed from its cluster; it can come back with an empty directory";
 
     private static readonly TimeSpan JoinPause = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan JoinPauseMax = TimeSpan.FromSeconds(2);
@@ -149,11 +150,12 @@ public sealed partial class RaftEngine
     {
         lock (_identityGate)
         {
-            _removed = true;
             _identity!.MarkRemoved();
         }
 
+        // Whoever sees that the node is removed comes after this: its writes are refused in these words.
         _mailbox.Post(() => _driver!.Exclude(RemovedReason));
+        _removed = true;
         _links!.SetPeers(new Dictionary<ulong, string>());
         Noted?.Invoke(true, $"{RemovedReason} ({_identity.ClusterId:x16}): it accepts no writes any more and can be stopped");
     }
@@ -279,8 +281,10 @@ public sealed partial class RaftEngine
         }
     }
 
-    /// <summary>A leader asks this node to be a member of its cluster.</summary>
-    private Answer OnInvitation(ClusterAsk ask)
+    /// <summary>A leader asks this node to be a member of its cluster, or to become a voter of it. A node that has been a member
+    /// answers <see cref="AskReply.Removed"/>: the leader knows whether it still is one, and if not, it does not come back under
+    /// its id, for its vote and its acks of then must not count twice. Any thread.</summary>
+    internal Answer OnInvitation(ClusterAsk ask)
     {
         lock (_identityGate)
         {
@@ -288,7 +292,7 @@ public sealed partial class RaftEngine
             var identity = _identity!;
             if (identity.IsRemoved)
             {
-                return Answer.Refused("the node was removed from its cluster; it can come back with an empty directory");
+                return Answer.Refused(ComesBackEmpty);
             }
 
             if (identity.ClusterId != 0 && identity.ClusterId != ask.Node)
@@ -296,13 +300,17 @@ public sealed partial class RaftEngine
                 return Answer.Refused("the node is in another cluster");
             }
 
-            if (!identity.IsMember)
+            var toVote = ((AskOptions)ask.Option).HasFlag(AskOptions.ToVote);
+            if (identity.IsMember)
             {
-                identity.Note(isJoining: ((AskOptions)ask.Option).HasFlag(AskOptions.ToVote), isMember: false);
-                EnterCluster(ask.Node);
-                _hint = ask.First;
+                identity.Note(
+                    isJoining: identity.IsJoining || (toVote && !_driver!.Membership.IsVoter(identity.NodeId)), isMember: true);
+                return new Answer(AskReply.Removed, ComesBackEmpty);
             }
 
+            identity.Note(isJoining: toVote, isMember: false);
+            EnterCluster(ask.Node);
+            _hint = ask.First;
             return Answer.Done("");
         }
     }

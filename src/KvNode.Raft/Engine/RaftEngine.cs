@@ -289,6 +289,7 @@ public sealed partial class RaftEngine : IConsensusEngine
                 HeartbeatTicks = Math.Max(1, electionTicks / 10),
                 LeaseNanoseconds = (long)(_options.ElectionTimeout.TotalNanoseconds * 0.8),
                 UncommittedBytesMax = _options.UncommittedBytesMax,
+                MayLoseTail = _options.Durability != Durability.High,
                 Seed = NodeIdentity.RandomId(),
             },
             EngineStart.State(log, apply.AppliedIndex, state.Membership));

@@ -87,13 +87,24 @@ internal static class MemberCommands
             : Is(args, 2, "ADD") && args.Count == 5 && Is(args, 4, "LEARNER") ? 5
             : Is(args, 2, "ADD") || Is(args, 2, "REMOVE") || Is(args, 2, "PROMOTE") || Is(args, 2, "DEMOTE") ? 4
             : 0;
-        return Fits(words == args.Count, reply);
+        return IsKnown(words > 0, args, reply) && Fits(words == args.Count, reply);
     }
 
     private static bool TransferFits(CommandArgs args, RespWriter reply) => Fits(args.Count <= 3, reply);
 
     private static bool SnapshotFits(CommandArgs args, RespWriter reply) =>
-        Fits(Is(args, 2, "NOW") || Is(args, 2, "LIST"), reply);
+        IsKnown(Is(args, 2, "NOW") || Is(args, 2, "LIST"), args, reply);
+
+    /// <summary>The word after RAFT SERVER or RAFT SNAPSHOT is answered for as any other subcommand.</summary>
+    private static bool IsKnown(bool isKnown, CommandArgs args, RespWriter reply)
+    {
+        if (!isKnown)
+        {
+            RespError.UnknownSubcommand(reply, args[0], args[2]);
+        }
+
+        return isKnown;
+    }
 
     private static bool Fits(bool fits, RespWriter reply)
     {

@@ -121,6 +121,7 @@ public sealed class AsyncStorageTests
     {
         var node = new Node(1, new Setup { Term = 1, Log = [1, 1] }) { HoldDisk = true };
 
+        node.Receives(Append(2, 1, At(2, 1), []));
         node.Receives(Heartbeat(2, 1, commit: 2));
         Assert.Equal(2UL, node.Core.Commit);
         Assert.Empty(node.Disk.Unwritten);

@@ -27,11 +27,25 @@ public sealed class ReplicationTests
     public void R11_AHeartbeatsCommitNeverGoesBackAndNeverBeyondTheLog()
     {
         var node = new Node(1, new Setup { Term = 1, Log = [1, 1, 1] });
+        node.Receives(Append(2, 1, At(3, 1), []));
         node.Receives(Heartbeat(2, 1, commit: 2));
         node.Receives(Heartbeat(2, 1, commit: 1));
         Assert.Equal(2UL, node.Core.Commit);
 
-        Assert.Throws<InvariantException>(() => node.Receives(Heartbeat(2, 1, commit: 4)));
+        Assert.Throws<LogCorruptException>(() => node.Receives(Heartbeat(2, 1, commit: 4)));
+    }
+
+    [Fact]
+    public void R11_AHeartbeatCommitsNothingThatThisStartHasNotSeenToAgree()
+    {
+        var node = new Node(1, new Setup { Term = 2, Log = [1, 1, 1] });
+        node.Receives(Heartbeat(2, 2, commit: 3));
+        Assert.Equal(0UL, node.Core.Commit);
+
+        node.Receives(Append(2, 2, At(1, 1), [2, 2]));
+        node.Receives(Heartbeat(2, 2, commit: 3));
+        Assert.Equal(3UL, node.Core.Commit);
+        Assert.Equal([1UL, 2, 2], node.Terms);
     }
 
     [Theory]

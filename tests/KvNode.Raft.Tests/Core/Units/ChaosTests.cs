@@ -281,6 +281,9 @@ internal sealed class Chaos
             case 4:
                 node.Core.ReportUnreachable(other);
                 break;
+            case 11:
+                node.Core.ReportConnected(other);
+                break;
             case 5:
                 _ = _cuts.Add((node.Options.NodeId, other));
                 break;

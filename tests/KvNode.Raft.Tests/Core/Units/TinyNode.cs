@@ -146,6 +146,22 @@ internal sealed class TinyNode
         Core = Start();
     }
 
+    /// <summary>What a copy of the disk would hold.</summary>
+    public DiskCopy CopyDisk() => new([.. _diskLog], _diskHardState, _diskBeforeFirst, _diskCommit, State);
+
+    /// <summary>A crash after which the disk is as it once was.</summary>
+    public void GoBackTo(DiskCopy copy)
+    {
+        _underWay.Clear();
+        _diskLog.Clear();
+        _diskLog.AddRange(copy.Log);
+        _diskHardState = copy.HardState;
+        _diskBeforeFirst = copy.BeforeFirst;
+        _diskCommit = copy.Commit;
+        State = copy.State;
+        Crash(0);
+    }
+
     public bool Restore(ulong leader, ulong term, Applied snapshot, List<Message> sent)
     {
         var isTaken = Core.OnSnapshotReceived(leader, term, snapshot.Position, snapshot.Membership);
@@ -259,6 +275,8 @@ internal sealed class TinyNode
 
     private static Message Copy(in Message message) => message with { Entries = message.Entries.ToArray() };
 }
+
+internal sealed record DiskCopy(LogEntry[] Log, HardState HardState, EntryId BeforeFirst, ulong Commit, Applied State);
 
 /// <summary>A state machine's content.</summary>
 internal sealed record Applied(EntryId Position, Membership Membership, ulong Digest);
