@@ -82,6 +82,9 @@ internal static partial class Log
     [LoggerMessage(4005, LogLevel.Error, "Connection of the node at {Address} closed by a defect of kvnode, please report it")]
     public static partial void PeerFailed(ILogger logger, Exception cause, string address);
 
+    [LoggerMessage(4006, LogLevel.Warning, "Node {Peer} cannot be reached at {Address}: {Reason}")]
+    public static partial void PeerUnreachable(ILogger logger, string peer, string address, string reason);
+
     [LoggerMessage(4004, LogLevel.Warning, "No connection with node {Peer} at {Address} any more: {Reason}")]
     public static partial void PeerDisconnected(ILogger logger, string peer, string address, string reason);
 }

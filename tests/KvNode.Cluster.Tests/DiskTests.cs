@@ -44,6 +44,35 @@ public sealed class DiskTests
     }
 
     [Fact]
+    public void FollowerWithAFullDiskRefusesAndAnswersUntilThereIsRoomAgain()
+    {
+        using var cluster = Harness.Cluster.Start(
+            3, new ClusterOptions { WithFaults = true, Arguments = [.. ClusterOptions.Small, ClusterOptions.LeaderWaitFlag, "1000"] });
+        var leader = cluster.WaitForLeader();
+        var full = cluster.SomeFollower(leader);
+        Assert.Equal("+OK", Harness.Cluster.Ask(full, "SET", "before", "1").ToString());
+        full.Faults.Set("write=ENOSPC allocate=ENOSPC");
+        Assert.Equal("+OK", Harness.Cluster.Ask(leader, "SET", "since", "1").ToString());
+
+        // What is on its way while the disk fills is of unknown outcome; from then on nothing is.
+        cluster.WaitUntil(() => Refused("SET", "refused", "1"), "the node with the full disk refuses no write");
+        cluster.Require(Refused("GET", "since"), "it reads what it cannot have");
+        using (var client = Harness.Cluster.Connect(full))
+        {
+            Assert.Equal("+OK", client.Text("READONLY"));
+            Assert.Equal("\"1\"", client.Text("GET", "before"));
+        }
+
+        full.Faults.Set("");
+        cluster.WaitUntil(() => Harness.Cluster.Ask(full, "SET", "after", "1").ToString() == "+OK", "it accepts no writes again");
+        Assert.Equal("\"1\"", Harness.Cluster.Ask(full, "GET", "since").ToString());
+        cluster.RequireEqualStates();
+
+        bool Refused(params ReadOnlySpan<RespArgument> words) =>
+            Harness.Cluster.Ask(full, words).ToString().StartsWith("-MISCONF ", StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void WallClockJumpsCauseNoElection()
     {
         Seeds.Run(nameof(WallClockJumpsCauseNoElection), random =>

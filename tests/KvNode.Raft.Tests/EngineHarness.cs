@@ -270,6 +270,9 @@ internal sealed class NoPeers : IPeerTransport
 {
     public Action<Message>? OnSend { get; init; }
 
+    /// <summary>Hears of forwarded batches; without it none can be brought on their way.</summary>
+    public Action<ulong>? OnForward { get; init; }
+
     public void Start(IPeerSink sink)
     {
     }
@@ -288,7 +291,11 @@ internal sealed class NoPeers : IPeerTransport
         OnSend(message);
     }
 
-    public bool SendForward(ulong to, ulong term, ulong incarnation, ulong sequence, ReadOnlySpan<byte> payload) => false;
+    public bool SendForward(ulong to, ulong term, ulong incarnation, ulong sequence, ReadOnlySpan<byte> payload)
+    {
+        OnForward?.Invoke(sequence);
+        return OnForward is not null;
+    }
 
     public void SendForwardRefused(ulong to, ulong sequence, byte reason, string? text)
     {

@@ -52,6 +52,29 @@ public sealed class ClusterLifeTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task ANodeThatCannotJoinYetSaysOnceWhomItAsksAndWhy()
+    {
+        var nobody = $"127.0.0.1:{Ports.Free()}";
+        var lost = await _rig.StartAsync("lost", join: nobody);
+        await lost.UntilAsync(() => Said(lost, nobody, "refused") == 1, () => "nothing is said of an address without a node");
+
+        var waits = await _rig.StartAsync("waits", join: "wait");
+        var early = await _rig.StartAsync("early", join: waits.Address);
+        await early.UntilAsync(() => Said(early, waits.Address, "in no cluster itself") == 1, () => "nothing is said of a node without a cluster");
+
+        // It goes on asking without a word, and gets in when there is a cluster.
+        var a = await _rig.StartAsync("a");
+        var added = await a.Engine.ChangeMembershipAsync(new MembershipChange(MembershipChangeKind.AddVoter, 0, waits.Address));
+        Assert.True(added.Ok, added.Detail);
+        await early.SeesAsync(voters: 3);
+        Assert.Equal(1, Said(early, waits.Address, "in no cluster itself"));
+        Assert.Equal(1, Said(lost, nobody, "refused"));
+
+        static int Said(RigNode node, string address, string reason) => node.Notes.Count(note =>
+            note.Contains($"the cluster of {address} yet", StringComparison.Ordinal) && note.Contains(reason, StringComparison.OrdinalIgnoreCase));
+    }
+
+    [Fact]
     public async Task ANodeWithAClusterOfItsOwnIsNotTakenAway()
     {
         var a = await _rig.StartAsync("a");

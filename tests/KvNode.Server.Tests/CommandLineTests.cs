@@ -57,6 +57,39 @@ public sealed class CommandLineTests
     public void SecuritySettingsThatCannotBeMeantAreRefused(string arguments, string reason) =>
         Assert.Contains(reason, Refusal(arguments), StringComparison.Ordinal);
 
+    [Theory]
+    [InlineData("--addr 127.0.0.1:7 --join 127.0.0.1:7")]
+    [InlineData("--addr :7 --advertise Kv.test:7 --join kv.test:7")]
+    [InlineData("--addr 127.0.0.1:7 --advertise kv.test:7 --join 127.0.0.1:7")]
+    public void ANodeDoesNotJoinItself(string arguments) =>
+        Assert.Contains("is this node's own address", Refusal(arguments), StringComparison.Ordinal);
+
+    [Fact]
+    public void AnotherPortOfTheSameHostMayBeJoined() =>
+        Assert.Equal("127.0.0.1:8", Options("--addr 127.0.0.1:7 --join 127.0.0.1:8").Join);
+
+    [Fact]
+    public void AMissingFileOfTheSecuritySettingsIsNamedWithItsFlag()
+    {
+        using var directory = new KvNode.Testing.TempDirectory("security");
+        var there = directory.Sub("there");
+        File.WriteAllText(there, "");
+        var whole = new SecurityOptions { CertificateFile = there, KeyFile = there, AuthorityFile = there };
+        (string Flag, SecurityOptions Security)[] cases =
+        [
+            ("--cluster-secret-file", new SecurityOptions { SecretFile = "/nope" }),
+            ("--tls-cert", whole with { CertificateFile = "/nope" }),
+            ("--tls-key", whole with { KeyFile = "/nope" }),
+            ("--tls-ca", whole with { AuthorityFile = "/nope/at/all" }),
+        ];
+        foreach (var (flag, security) in cases)
+        {
+            var failure = Failure.Of(Assert.ThrowsAny<IOException>(() => security.Load()));
+            Assert.Equal(ExitCodes.NoInput, failure.ExitCode);
+            Assert.StartsWith($"{flag}: there is no file '/nope", failure.Message, StringComparison.Ordinal);
+        }
+    }
+
     [Fact]
     public void SecuritySettingsComeFromFlagsAndVariables()
     {
@@ -181,7 +214,7 @@ public sealed class CommandLineTests
 
     [Theory]
     [InlineData("", null)]
-    [InlineData("--join 127.0.0.1:4920", "127.0.0.1:4920")]
+    [InlineData("--join 127.0.0.1:4921", "127.0.0.1:4921")]
     [InlineData("--join node-1.example:1", "node-1.example:1")]
     [InlineData("--join wait", "wait")]
     public void JoinIsAMemberOrToWaitToBeAdded(string arguments, string? join) => Assert.Equal(join, Options(arguments).Join);

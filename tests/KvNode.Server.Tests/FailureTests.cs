@@ -55,6 +55,14 @@ public sealed class FailureTests
     }
 
     [Fact]
+    public void WhatTheClusterRefusesEndsTheNodeWithASentenceAndADefectWithItsStack()
+    {
+        Assert.Equal("kvnode: fatal: wrong secret (exit code 76)", FatalExit.Text(new JoinRefusedException("wrong secret"), ExitCodes.JoinRefused));
+        Assert.Contains(
+            "System.InvalidOperationException", FatalExit.Text(new InvalidOperationException("x"), ExitCodes.Internal), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void MissingLibraryNamesItsPackage()
     {
         var failure = Failure.Of(new NativeLibraryMissingException("liblmdb.so.0", "liblmdb0", detail: null));

@@ -67,15 +67,25 @@ internal sealed partial class RaftDriver
                 && _core.Log.Last.Index - _core.Commit < (ulong)_options.EntriesInFlightMax;
         }
 
+        if (RefusesForFullDisk is not null)
+        {
+            return true;
+        }
+
         if (_core.Leader == 0)
         {
-            return _excluded is not null || _persist.Refusal is not null || _options.Follower == FollowerMode.Refuse
+            return _excluded is not null || _options.Follower == FollowerMode.Refuse
                 || (_queuedSince != 0 && _now - Math.Max(_queuedSince, _noLeaderSince) > LeaderWaitNs);
         }
 
         return _options.Follower != FollowerMode.Forward
             || (_parts.Outstanding.Writes < _options.ForwardsInFlightMax && _parts.Outstanding.Bytes <= _options.ForwardBytesMax);
     }
+
+    /// <summary>Not the leader, and what the leader would make of a batch could not be applied here. Not where the leader is
+    /// named anyway: there the client can go on.</summary>
+    private string? RefusesForFullDisk =>
+        !IsLeader && (_core.Leader == 0 || _options.Follower == FollowerMode.Forward) ? _persist.Refusal : null;
 
     private long LeaderWaitNs => (long)_options.LeaderWait.TotalNanoseconds;
 
@@ -94,7 +104,7 @@ internal sealed partial class RaftDriver
             return new ProposalOutcome(ProposalStatus.NoLeader, Reason: reason);
         }
 
-        if (_core.Leader == 0 && _persist.Refusal is { } full)
+        if (RefusesForFullDisk is { } full)
         {
             return new ProposalOutcome(ProposalStatus.Dropped, Reason: full);
         }
@@ -245,6 +255,8 @@ internal sealed partial class RaftDriver
 
         if (_gathered.Count == 0)
         {
+            // What waited may have been answered otherwise.
+            _waitingBytes = 0;
             return false;
         }
 
@@ -381,34 +393,5 @@ internal sealed partial class RaftDriver
             driver._writesWaiting |= !item.IsRead;
             return true;
         });
-    }
-
-    /// <summary>Without a leader for too long: an answer, and an honest one.</summary>
-    private void FailExpired()
-    {
-        if (_core.Leader != 0 || _parts.Outstanding.Count == 0)
-        {
-            return;
-        }
-
-        var before = _now - LeaderWaitNs;
-        if (_noLeaderSince > before)
-        {
-            return;
-        }
-
-        _parts.Outstanding.Visit(before, static (before, ref item) =>
-        {
-            if (item.State != State.Failed && item.State != State.Confirmed && item.Since <= before)
-            {
-                item.GiveUp();
-#if PLANTED_BUGS
-                item.Outcome = Planted.Is(Bug.DeniesTheUnknown) ? new ProposalOutcome(ProposalStatus.NoLeader) : item.Outcome;
-#endif
-            }
-
-            return true;
-        });
-        AnswerSoon();
     }
 }

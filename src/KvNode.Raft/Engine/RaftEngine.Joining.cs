@@ -14,10 +14,14 @@ public sealed partial class RaftEngine
     private static readonly TimeSpan JoinPause = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan JoinPauseMax = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan JoinAskTimeout = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan NotJoinedAgain = TimeSpan.FromMinutes(1);
     private static readonly TimeSpan LeaveTimeout = TimeSpan.FromSeconds(5);
 
     // Under it the identity is changed: by invitations and by the keeping of the membership.
     private readonly Lock _identityGate = new();
+
+    // What was said of nodes asked in vain, and when.
+    private readonly Dictionary<string, (string Reason, long At)> _notJoined = [];
     private string? _hint;
     private int _asked;
     private bool? _notedVoter;
@@ -205,11 +209,28 @@ public sealed partial class RaftEngine
             {
                 throw new JoinRefusedException($"this node cannot join: {e.Message}");
             }
+
+            NoteNotJoined(target, e.Message);
         }
         catch (OperationCanceledException)
         {
             _end.ThrowIfCancellationRequested();
+            NoteNotJoined(target, "it does not answer in time");
         }
+    }
+
+    /// <summary>Why a node that joins gets nowhere, once for each node asked, and again when it changes or has lasted.</summary>
+    private void NoteNotJoined(string target, string reason)
+    {
+        // What keeps a member from the others is said of the connections to them.
+        if (_driver!.Membership.Contains(_identity!.NodeId)
+            || (_notJoined.TryGetValue(target, out var said) && said.Reason == reason && Now() - said.At < NotJoinedAgain.TotalNanoseconds))
+        {
+            return;
+        }
+
+        _notJoined[target] = (reason, Now());
+        Noted?.Invoke(true, $"this node does not get into the cluster of {target} yet and tries again: {reason}");
     }
 
     private static bool IsForGood(TransportException e) => e.InnerException is PeerRefusedException
@@ -228,6 +249,11 @@ public sealed partial class RaftEngine
                 break;
             case AskReply.AskLeader:
                 _hint = text.Length > 0 ? text : null;
+                if (_hint is null)
+                {
+                    NoteNotJoined(target, reply.ClusterId == 0 ? "that node is in no cluster itself" : "that node knows of no leader");
+                }
+
                 break;
             case AskReply.Removed:
                 LearnRemoved();

@@ -52,7 +52,7 @@ internal sealed class NoticeBoard(Action<PeerNotice> notice, TimeProvider time)
     {
         switch (news.Kind)
         {
-            case PeerNoticeKind.CallRefused:
+            case PeerNoticeKind.CallRefused or PeerNoticeKind.Unreachable:
                 var said = (news.Address, news.Detail);
                 if (_called.TryGetValue(news.Peer, out var before) && before == said)
                 {

@@ -409,11 +409,12 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
     {
         using var either = CancellationTokenSource.CreateLinkedTokenSource(link.Closing, _stopping.Token);
         var attempts = 0;
+        var failingSince = 0L;
         while (!either.IsCancellationRequested)
         {
             try
             {
-                await CallAsync(link, () => attempts = 0, either.Token);
+                await CallAsync(link, () => (attempts, failingSince) = (0, 0), either.Token);
             }
             catch (Exception e) when (e is PeerRefusedException or PeerProtocolException)
             {
@@ -421,11 +422,22 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
             }
             catch (Exception e) when (e is IOException or OperationCanceledException)
             {
-                // Not there, or not any more. Whoever waits for it sees that it is not connected.
+                // Not there, or not any more. Whoever waits for it sees that it is not connected; people are told when it lasts.
+                failingSince = failingSince == 0 ? Math.Max(1, _options.Time.GetTimestamp()) : failingSince;
+                NoteUnreachable(link, failingSince, e.Message);
             }
 
             await Task.Delay(BackOff(attempts++), _options.Time, either.Token)
                 .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    private void NoteUnreachable(PeerLink link, long since, string reason)
+    {
+        if (link.Way is null && link.Address is { } address && !_stopping.IsCancellationRequested
+            && !link.Closing.IsCancellationRequested && _options.Time.GetElapsedTime(since) >= _options.UnreachableAfter)
+        {
+            _board.Post(new PeerNotice(PeerNoticeKind.Unreachable, link.Peer, address, reason, 0));
         }
     }
 

@@ -53,6 +53,9 @@ internal sealed record TransportOptions
 
     public TimeSpan BackOffMax { get; init; } = TimeSpan.FromSeconds(1);
 
+    /// <summary>A peer that could not be called for so long, and does not call either, is said to be out of reach.</summary>
+    public TimeSpan UnreachableAfter { get; init; } = TimeSpan.FromSeconds(5);
+
     /// <summary>A connection on which nothing went out for so long carries a ping.</summary>
     public TimeSpan PingInterval { get; init; } = TimeSpan.FromSeconds(1);
 
@@ -104,6 +107,9 @@ public enum PeerNoticeKind
 
     /// <summary>A peer that this node called refused the connection, or is not who it should be.</summary>
     CallRefused,
+
+    /// <summary>A peer cannot be called and has not called: nobody answers there, or the name is not known.</summary>
+    Unreachable,
 
     /// <summary>A way to a peer was made.</summary>
     Connected,

@@ -27,7 +27,8 @@ internal sealed partial class FatalExit
 
         // A running node meets an I/O error only where data is written or synced: whatever it covered is in doubt.
         var exitCode = cause is IOException and not LogCorruptException ? ExitCodes.SyncFailed : Failure.Of(cause).ExitCode;
-        var message = new Thread(() => Console.Error.WriteLine($"kvnode: fatal: {cause.Message} (exit code {exitCode})\n{cause}"))
+        var text = Text(cause, exitCode);
+        var message = new Thread(() => Console.Error.WriteLine(text))
         {
             IsBackground = true,
             Name = "fatal",
@@ -38,6 +39,11 @@ internal sealed partial class FatalExit
         // Not Environment.Exit: that runs the handlers of a clean stop, and this is none.
         ExitNow(exitCode);
     }
+
+    /// <summary>Where the cluster says no there is nothing to look for in a stack.</summary>
+    internal static string Text(Exception cause, int exitCode) =>
+        $"kvnode: fatal: {cause.Message} (exit code {exitCode})"
+        + (exitCode is ExitCodes.JoinRefused or ExitCodes.Removed ? "" : $"\n{cause}");
 
     [LibraryImport("libc", EntryPoint = "_exit")]
     [DoesNotReturn]

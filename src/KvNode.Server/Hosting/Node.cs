@@ -31,11 +31,11 @@ internal sealed class Node : IAsyncDisposable
     private string? _refusal;
     private long _rejectedLogged;
 
-    private Node(NodeOptions options, ILogger log)
+    private Node(NodeOptions options, TransportSecurity security, ILogger log)
     {
         _options = options;
         _log = log;
-        _security = options.Security.Load();
+        _security = security;
         _clients = new ClientList(_stats, TimeSpan.FromSeconds(options.IdleSeconds));
         var fatal = new FatalExit();
         _logLock = NodeOptions.IsSameDirectory(options.LogDirectory, options.DataDirectory) ? null : DirectoryLock.Acquire(options.LogDirectory);
@@ -80,10 +80,12 @@ internal sealed class Node : IAsyncDisposable
     /// <param name="requestStop">Asks the owner to dispose the node; for SHUTDOWN.</param>
     public static async Task<Node> StartAsync(NodeOptions options, ILogger log, Action requestStop)
     {
+        // First: a file that is missing is a wrong setting, and nothing has been touched yet.
+        var security = options.Security.Load();
         Log.Starting(log, CommandLine.VersionText, Environment.ProcessId);
         Log.Directories(log, Path.GetFullPath(options.DataDirectory), Path.GetFullPath(options.LogDirectory));
         options.CreateDirectories();
-        var node = new Node(options, log);
+        var node = new Node(options, security, log);
         try
         {
             await node.RecoverAsync();

@@ -101,6 +101,8 @@ internal sealed record NodeOptions
     public static bool IsSameDirectory(string one, string other) =>
         Path.TrimEndingDirectorySeparator(Path.GetFullPath(one)) == Path.TrimEndingDirectorySeparator(Path.GetFullPath(other));
 
+    private static bool IsSameAddress(string one, string other) => one.Equals(other, StringComparison.OrdinalIgnoreCase);
+
     /// <summary>Makes the directories that are missing.</summary>
     /// <exception cref="CannotCreateException">One cannot be made.</exception>
     public void CreateDirectories()
@@ -131,6 +133,11 @@ internal sealed record NodeOptions
         if (OutputBufferBytes < commandBytes)
         {
             return $"--client-output-buffer must be at least --max-value and 1mb more ({commandBytes} bytes)";
+        }
+
+        if (Join is { } member && (IsSameAddress(member, Advertise) || IsSameAddress(member, Listen.Reachable())))
+        {
+            return $"--join {member} is this node's own address: name another node that is a member, or leave --join away to begin a new cluster";
         }
 
         return Security.Problem();

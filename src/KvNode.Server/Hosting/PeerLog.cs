@@ -20,6 +20,9 @@ internal static class PeerLog
             case PeerNoticeKind.CallRefused:
                 Log.PeerCallRefused(log, peer, notice.Address, notice.Detail, notice.Suppressed);
                 break;
+            case PeerNoticeKind.Unreachable:
+                Log.PeerUnreachable(log, peer, notice.Address, notice.Detail);
+                break;
             case PeerNoticeKind.Connected:
                 Log.PeerConnected(log, peer, notice.Address);
                 break;

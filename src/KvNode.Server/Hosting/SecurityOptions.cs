@@ -47,12 +47,45 @@ internal sealed record SecurityOptions
 
     /// <summary>Reads the files.</summary>
     /// <exception cref="SecurityFileException">One of them is not what it should be.</exception>
-    /// <exception cref="IOException">One of them cannot be read.</exception>
-    public TransportSecurity Load() => new()
+    /// <exception cref="IOException">One of them cannot be read; the message names its flag.</exception>
+    /// <exception cref="UnauthorizedAccessException">This user may not read one of them; the message names its flag.</exception>
+    public TransportSecurity Load()
     {
-        Secret = SecretFile.Length > 0 ? ReadSecret() : Encoding.UTF8.GetBytes(Secret),
-        Tls = HasTls ? ReadTls() : null,
-    };
+        CheckReadable("--cluster-secret-file", SecretFile);
+        CheckReadable("--tls-cert", CertificateFile);
+        CheckReadable("--tls-key", KeyFile);
+        CheckReadable("--tls-ca", AuthorityFile);
+        return new TransportSecurity
+        {
+            Secret = SecretFile.Length > 0 ? ReadSecret() : Encoding.UTF8.GetBytes(Secret),
+            Tls = HasTls ? ReadTls() : null,
+        };
+    }
+
+    private static void CheckReadable(string flag, string file)
+    {
+        if (file.Length == 0)
+        {
+            return;
+        }
+
+        try
+        {
+            File.OpenRead(file).Dispose();
+        }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+        {
+            throw new FileNotFoundException($"{flag}: there is no file '{file}'", file, e);
+        }
+        catch (UnauthorizedAccessException e)
+        {
+            throw new UnauthorizedAccessException($"{flag}: {e.Message}", e);
+        }
+        catch (IOException e)
+        {
+            throw new IOException($"{flag}: {e.Message}", e);
+        }
+    }
 
     private static string? TooShort(int bytes) => bytes < TransportSecurity.SecretBytesMin
         ? $"needs at least {TransportSecurity.SecretBytesMin} bytes, best random ones: openssl rand -hex 32"

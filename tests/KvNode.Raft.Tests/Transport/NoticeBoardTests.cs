@@ -11,21 +11,23 @@ public sealed class NoticeBoardTests
 
     public NoticeBoardTests() => _board = new NoticeBoard(_told.Add, _clock);
 
-    [Fact]
-    public void ARefusedCallIsSaidOnceUntilReasonOrAddressChangesOrThereWasAConnection()
+    [Theory]
+    [InlineData(PeerNoticeKind.CallRefused)]
+    [InlineData(PeerNoticeKind.Unreachable)]
+    public void ACallInVainIsSaidOnceUntilReasonOrAddressChangesOrThereWasAConnection(PeerNoticeKind kind)
     {
-        Assert.True(Says(PeerNoticeKind.CallRefused, 2, "b:1", "another cluster"));
-        Assert.False(Says(PeerNoticeKind.CallRefused, 2, "b:1", "another cluster"));
-        Assert.True(Says(PeerNoticeKind.CallRefused, 3, "c:1", "another cluster"));
+        Assert.True(Says(kind, 2, "b:1", "another cluster"));
+        Assert.False(Says(kind, 2, "b:1", "another cluster"));
+        Assert.True(Says(kind, 3, "c:1", "another cluster"));
         Assert.Equal(1, _told[^1].Suppressed);
-        Assert.False(Says(PeerNoticeKind.CallRefused, 2, "b:1", "another cluster"));
-        Assert.True(Says(PeerNoticeKind.CallRefused, 2, "b:1", "no proof"));
-        Assert.True(Says(PeerNoticeKind.CallRefused, 2, "b:1", "another cluster"));
-        Assert.True(Says(PeerNoticeKind.CallRefused, 2, "b:2", "another cluster"));
+        Assert.False(Says(kind, 2, "b:1", "another cluster"));
+        Assert.True(Says(kind, 2, "b:1", "no proof"));
+        Assert.True(Says(kind, 2, "b:1", "another cluster"));
+        Assert.True(Says(kind, 2, "b:2", "another cluster"));
         Assert.True(Says(PeerNoticeKind.Connected, 3, "c:1", ""));
-        Assert.False(Says(PeerNoticeKind.CallRefused, 2, "b:2", "another cluster"));
+        Assert.False(Says(kind, 2, "b:2", "another cluster"));
         Assert.True(Says(PeerNoticeKind.Connected, 2, "b:2", ""));
-        Assert.True(Says(PeerNoticeKind.CallRefused, 2, "b:2", "another cluster"));
+        Assert.True(Says(kind, 2, "b:2", "another cluster"));
     }
 
     [Fact]

@@ -32,6 +32,39 @@ public sealed class PeerTransportTests
     }
 
     [Fact]
+    public async Task APeerThatCannotBeCalledIsSaidToBeOutOfReachAtEachOfItsAddresses()
+    {
+        using var one = new TestNode(1, configure: static options => options with { UnreachableAfter = TimeSpan.FromMilliseconds(20) });
+        string[] nobody = [$"127.0.0.1:{Ports.Free()}", $"127.0.0.1:{Ports.Free()}"];
+        one.Transport.SetPeers(new Dictionary<ulong, string> { [2] = nobody[0] });
+        var said = await SaidAsync(count: 1);
+        Assert.Equal((2ul, nobody[0]), (said[0].Peer, said[0].Address));
+        Assert.Contains("refused", said[0].Detail, StringComparison.OrdinalIgnoreCase);
+
+        one.Transport.SetPeers(new Dictionary<ulong, string> { [2] = nobody[1] });
+        said = await SaidAsync(count: 2);
+        Assert.Equal(nobody, said.Select(static notice => notice.Address));
+
+        using var two = new TestNode(2);
+        one.Transport.SetPeers(new Dictionary<ulong, string> { [2] = two.Address });
+        _ = await one.Sink.WaitAsync<Told.Connected>();
+        Assert.Equal(2, Unreachable().Length);
+
+        PeerNotice[] Unreachable() => [.. one.Notices.Where(static notice => notice.Kind == PeerNoticeKind.Unreachable)];
+
+        async Task<PeerNotice[]> SaidAsync(int count)
+        {
+            using var patience = new CancellationTokenSource(TestNode.Patience);
+            while (Unreachable().Length < count)
+            {
+                await Task.Delay(5, patience.Token);
+            }
+
+            return Unreachable();
+        }
+    }
+
+    [Fact]
     public async Task EveryMessageOfEveryTypeArrivesAsItWasSent()
     {
         using var one = new TestNode(1);
