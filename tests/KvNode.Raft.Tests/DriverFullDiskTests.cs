@@ -206,6 +206,8 @@ public sealed class DriverFullDiskTests : IDisposable
 
         public void Send(ulong peer, ulong term) => Assert.Fail("it does not lead");
 
+        public ulong KeepAfter => ulong.MaxValue;
+
         public Action TakeInstall() => throw new InvalidOperationException("no snapshot came");
     }
 }
