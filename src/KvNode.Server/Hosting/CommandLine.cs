@@ -100,7 +100,7 @@ internal sealed class CommandLine
         _election = AddNumber("--election-timeout", Limits.ElectionMilliseconds,
             "Milliseconds without a word of the leader after which another is elected; twice as long at most.");
         _logKeep = AddSize("--log-keep", Limits.LogKeepBytes,
-            "Log kept for members that are behind; beyond it they get a snapshot.");
+            "Log kept for members that are behind; beyond it they get a snapshot. For those that are being served it may grow to twice this, or by the size of the state.");
         _consistency = Add<ReadLevel>("--consistency", "low|medium|high", "high",
             "How fresh a read is: this node's state, the leader's by its lease, everything acknowledged anywhere.",
             ValueParsers.Consistency);

@@ -268,6 +268,12 @@ internal sealed class Chaos
                     node.Core.SetClock(_now);
                 }
 
+                // No connection outlives a start of a node.
+                foreach (var peer in _nodes)
+                {
+                    peer.Core.ReportConnected(node.Options.NodeId);
+                }
+
                 break;
             case 1:
                 node.Core.Campaign();
