@@ -78,6 +78,9 @@ public abstract class ProposalBatch
     /// </summary>
     public abstract ReadOnlyMemory<byte> Seal();
 
+    /// <summary>Of a sealed batch that holds only reads: no other work of the engine's should wait for them. Any thread.</summary>
+    public virtual bool ReadsAreLong => false;
+
     /// <summary>
     /// Tells the host how it ended. Called once, after Apply, in the order of the log, by one of the engine's threads at
     /// a time; must not block or throw.

@@ -59,6 +59,16 @@ public interface IReplicatedStateMachine
     /// </summary>
     string? WriteRefusal { get; }
 
+    /// <summary>
+    /// Whether applying this payload may take so long that no other work of the engine's should wait for it: its work is out
+    /// of proportion to its bytes. Cheap; any thread.
+    /// </summary>
+    /// <param name="payload">What a <see cref="ProposalBatch.Seal"/> gave, of this node or of another.</param>
+    bool IsLong(ReadOnlySpan<byte> payload);
+
+    /// <summary>Whether an Apply now might wait for a disk, for it has fallen behind. Cheap; any thread.</summary>
+    bool ApplyMayWait { get; }
+
     /// <summary>About how much disk the state takes, in bytes. Any thread; not for every entry.</summary>
     long StateBytes { get; }
 

@@ -64,6 +64,9 @@ internal static class Limits
     /// <summary>A log entry is closed to further writes at this size; a single larger command is an entry by itself.</summary>
     public const int EntryBytesSoft = 256 * KiB;
 
+    /// <summary>Reads that wait together and are more than this run on a thread that nothing else waits for.</summary>
+    public const int LongReadsBytes = 64 * KiB;
+
     /// <summary>Waiting for the log, over all clients; beyond, clients wait before they may add more.</summary>
     public const int UncommittedBytesMax = 64 * MiB;
 

@@ -68,6 +68,12 @@ internal sealed class FakeMachine : IReplicatedStateMachine
 
     public string? WriteRefusal { get; set; }
 
+    public bool ApplyMayWait { get; set; }
+
+    public bool IsLongAlways { get; set; }
+
+    public bool IsLong(ReadOnlySpan<byte> payload) => IsLongAlways;
+
     public long StateBytes => 0;
 
     public Action<EntryId>? OnApply { get; set; }

@@ -487,6 +487,22 @@ public sealed class EngineTests
         }
     }
 
+    [Theory]
+    [InlineData(false, false, "raft")]
+    [InlineData(true, false, "apply")]
+    [InlineData(false, true, "apply")]
+    public async Task WhatTakesLongOrWaitsForADiskIsAppliedOnItsOwnThread(bool isLong, bool mayWait, string expected)
+    {
+        await using var node = await new EngineHarness(new SimDisk()).StartAsync();
+        await node.CommitAsync(1);
+        var thread = "";
+        node.Machine.OnApply = _ => thread = Thread.CurrentThread.Name!;
+        node.Machine.IsLongAlways = isLong;
+        node.Machine.ApplyMayWait = mayWait;
+        await node.CommitAsync(2);
+        Assert.Equal(expected, thread);
+    }
+
     private sealed class MeasuringMachine : IReplicatedStateMachine
     {
         private AllocationMeter _meter;
@@ -500,6 +516,10 @@ public sealed class EngineTests
         public EntryId InstalledAt => default;
 
         public string? WriteRefusal => null;
+
+        public bool ApplyMayWait => false;
+
+        public bool IsLong(ReadOnlySpan<byte> payload) => false;
 
         public long StateBytes => 0;
 

@@ -113,7 +113,7 @@ internal sealed class RigNode : IAsyncDisposable
         var sink = new Sink();
         var (raw, _) = Wire.Encode(Wire.Bytes("SET"), Wire.Bytes(key), Wire.Bytes("x"));
         proposer.BeginTurn();
-        proposer.AddWrite(sink, raw);
+        proposer.AddWrite(sink, raw, isLong: false);
         proposer.EndTurn();
         return await sink.Reply.WaitAsync(Patience);
     }

@@ -100,7 +100,7 @@ public class FailureRepliesTests
             }
             else
             {
-                batch.AddWrite(sink, raw);
+                batch.AddWrite(sink, raw, isLong: false);
             }
         }
 

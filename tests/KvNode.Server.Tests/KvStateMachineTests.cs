@@ -123,13 +123,52 @@ public sealed class KvStateMachineTests : IDisposable
         Assert.Equal(new EntryId(2, 500), target.Machine.InstalledAt);
     }
 
+    [Fact]
+    public void ABatchWithACommandThatWalksManyKeysSaysSoOnEveryNode()
+    {
+        using var node = new MachineNode(_directory.Sub("long"));
+        var batch = new CommandBatch(new Proposer(
+            null!, TimeProvider.System, new FailureReplies(CommandTable.Default, moved: false)));
+        var sink = new NoSink();
+        batch.AddWrite(sink, Wire.Encode(Wire.Bytes("PDEL"), Wire.Bytes("*")).Raw, isLong: true);
+        batch.AddWrite(sink, Wire.Encode(Wire.Bytes("SET"), Wire.Bytes("a"), Wire.Bytes("1")).Raw, isLong: false);
+        var payload = batch.Seal();
+        Assert.True(node.Machine.IsLong(payload.Span));
+        node.Machine.Apply([new CommittedEntry(new EntryId(1, 1), EntryKind.Normal, payload, null)], []);
+        Assert.Equal("a=1", node.Text());
+
+        batch.Reset();
+        batch.AddWrite(sink, Wire.Encode(Wire.Bytes("DEL"), Wire.Bytes("a")).Raw, isLong: false);
+        Assert.False(node.Machine.IsLong(batch.Seal().Span));
+        Assert.False(node.Machine.IsLong([]));
+    }
+
     private static CommittedEntry Part(ulong term, ulong index, long leaderMs, params string[][] commands)
     {
         var header = new byte[EntryHeader.Bytes];
-        new EntryHeader(commands.Length, leaderMs).Write(header);
+        new EntryHeader(commands.Length, leaderMs, IsLong: false).Write(header);
         var payload = commands.Aggregate(
             header, (bytes, command) => [.. bytes, .. Wire.Encode([.. command.Select(Wire.Bytes)]).Raw]);
         return new CommittedEntry(new EntryId(term, index), EntryKind.Normal, payload, null);
+    }
+
+    private sealed class NoSink : IReplySink
+    {
+        public int Protocol => 2;
+
+        public void CutOff(string reason)
+        {
+        }
+
+        public bool Hold(int bytes) => true;
+
+        public void Release(ReadOnlySpan<byte> replies)
+        {
+        }
+
+        public void Deliver(ReadOnlySpan<byte> replies, int operations)
+        {
+        }
     }
 
     private sealed class MachineNode : IDisposable

@@ -32,6 +32,10 @@ internal sealed class SimulationMachine(Ledger ledger, int node, SimulationDisk 
 
     public string? WriteRefusal { get; set; }
 
+    public bool ApplyMayWait => false;
+
+    public bool IsLong(ReadOnlySpan<byte> payload) => false;
+
     public long StateBytes => 0;
 
     /// <summary>A new life begins with what is durable.</summary>

@@ -6,7 +6,7 @@ namespace KvNode.Raft.Engine;
 
 /// <summary>
 /// Takes committed entries through the state machine and answers this node's batches, in order. One dedicated thread, so that
-/// the next entries' way through the log overlaps; or the raft thread itself, when there is nothing to overlap with.
+/// the next entries' way through the log overlaps; or whoever has the turn, when it is soon done.
 /// </summary>
 /// <remarks>Whichever thread applies, only one does at a time, and in order.</remarks>
 internal sealed class ApplyStage

@@ -46,8 +46,11 @@ internal sealed record DriverOptions
     /// <summary>Log kept for followers that are far behind; beyond it they get a snapshot.</summary>
     public long LogBytesMax { get; init; } = 1 << 30;
 
-    /// <summary>Applies on the raft thread when nothing else waits there.</summary>
+    /// <summary>Applies within the turn when nothing else waits for it.</summary>
     public bool ApplyInline { get; init; } = true;
+
+    /// <summary>No more than this is applied within a turn; more is the apply thread's, and the next turn need not wait.</summary>
+    public int ApplyHereBytesMax { get; init; } = 64 << 10;
 
     /// <summary>A leader whose log has not taken a write for this long hands over.</summary>
     public TimeSpan DiskStall { get; init; } = TimeSpan.FromSeconds(1);

@@ -31,11 +31,11 @@ internal enum EventKind : byte
     /// <summary>A: peer; State: the entries, LogEntry[].</summary>
     Fetched,
 
-    /// <summary>State: what to do on the raft thread.</summary>
+    /// <summary>State: what to do within a turn.</summary>
     Action,
 }
 
-/// <summary>Something for the raft thread to deal with.</summary>
+/// <summary>Something for the driver to deal with.</summary>
 internal struct Event
 {
     public EventKind Kind;
@@ -51,9 +51,13 @@ internal struct Event
 }
 
 /// <summary>
-/// Everything on its way to the raft thread: events, and this node's batches, which stay open until the thread takes them.
-/// Many producers, one consumer, no allocation once it has grown.
+/// Everything on its way to the driver: events, and this node's batches, which stay open until they are taken; and whose turn
+/// it is. Many producers, one consumer at a time, no allocation once it has grown.
 /// </summary>
+/// <remarks>
+/// Who has the turn looks here again after giving it back. So whoever adds something needs to wake nobody while a turn is
+/// taken, and none is missed: it was added before that look, or the turn was seen to be free.
+/// </remarks>
 internal sealed class Mailbox
 {
     private readonly Lock _gate = new();
@@ -62,6 +66,10 @@ internal sealed class Mailbox
     private readonly Signal _signal = new();
     private bool _closed;
     private volatile int _batchCount;
+
+    // Taken from the start: the first turn is the owner's.
+    private int _turnTaken = 1;
+    private volatile bool _isEnding;
 
     /// <summary>Batches that wait to be taken.</summary>
     public int BatchCount => _batchCount;
@@ -78,19 +86,82 @@ internal sealed class Mailbox
         }
     }
 
-    public void Post(in Event item)
+    /// <summary>Whether there is something to do. Batches may be unwanted: there is no room for them.</summary>
+    public bool HasWork(bool wantsBatches)
     {
         lock (_gate)
         {
-            _events.Add(item);
+            return _events.Count > 0 || (wantsBatches && _batches.Count > 0);
+        }
+    }
+
+    /// <summary>Turns until nothing waits, or another thread has the turn, who then sees to it. Any thread, after
+    /// <see cref="Open"/>.</summary>
+    /// <param name="turn">After an exception out of it there is no turn any more.</param>
+    /// <param name="wantsBatches">Whether a turn could take batches now.</param>
+    public void TakeTurns(Action turn, Func<bool> wantsBatches)
+    {
+        do
+        {
+            if (!TryBeginTurn())
+            {
+                return;
+            }
+
+            turn();
+            Volatile.Write(ref _turnTaken, 0);
+        }
+        while (!_isEnding && HasWork(wantsBatches()));
+    }
+
+    /// <summary>Other threads may take turns from now on. The owner, who has the first one.</summary>
+    public void Open() => Volatile.Write(ref _turnTaken, 0);
+
+    /// <summary>The owner takes the turn for good: no other thread begins one any more.</summary>
+    /// <returns>False when it was given up: the turn under way may never end.</returns>
+    public bool TryTakeLastTurn(Func<bool> giveUp)
+    {
+        _isEnding = true;
+        while (!giveUp())
+        {
+            if (TryBeginTurn())
+            {
+                return true;
+            }
+
+            Thread.Sleep(1);
         }
 
-        _signal.Set();
+        return false;
+    }
+
+    public void Post(in Event item)
+    {
+        Add(item);
+        Wake();
     }
 
     public void Post(EventKind kind, ulong a) => Post(new Event { Kind = kind, A = a });
 
     public void Post(Action action) => Post(new Event { Kind = EventKind.Action, State = action });
+
+    /// <summary>As <see cref="Post(in Event)"/>, by a thread that takes the turn itself soon, or calls <see cref="Wake"/>.</summary>
+    public void Add(in Event item)
+    {
+        lock (_gate)
+        {
+            _events.Add(item);
+        }
+    }
+
+    /// <summary>Wakes the owner, unless somebody has the turn, who will see what is new.</summary>
+    public void Wake()
+    {
+        if (Volatile.Read(ref _turnTaken) == 0)
+        {
+            _signal.Set();
+        }
+    }
 
     /// <summary>False when closed.</summary>
     public bool TryPropose(ProposalBatch batch)
@@ -106,7 +177,7 @@ internal sealed class Mailbox
             _batchCount = _batches.Count;
         }
 
-        _signal.Set();
+        Wake();
         return true;
     }
 
@@ -120,6 +191,8 @@ internal sealed class Mailbox
         }
     }
 
+    private bool TryBeginTurn() => Interlocked.CompareExchange(ref _turnTaken, 1, 0) == 0;
+
     /// <summary>Exchanges the gathered events for an empty list.</summary>
     public void TakeEvents(ref List<Event> empty)
     {
@@ -129,19 +202,15 @@ internal sealed class Mailbox
         }
     }
 
-    /// <summary>Waits for an event, a batch (if they are wanted) or the time limit.</summary>
-    public void Wait(int timeoutMs, bool forBatches)
+    /// <summary>The owner waits for an event, a batch (if they are wanted) or the time limit, unless another thread has the turn:
+    /// then for the limit, or until it is woken. Called without having the turn.</summary>
+    public void Wait(int timeoutMs, bool wantsBatches)
     {
         _signal.Reset();
-        lock (_gate)
+        if (Volatile.Read(ref _turnTaken) != 0 || !HasWork(wantsBatches))
         {
-            if (_events.Count > 0 || (_batches.Count > 0 && forBatches))
-            {
-                return;
-            }
+            _signal.Wait(timeoutMs);
         }
-
-        _signal.Wait(timeoutMs);
     }
 
     /// <summary>Takes no more batches.</summary>
@@ -156,7 +225,7 @@ internal sealed class Mailbox
     }
 }
 
-/// <summary>What the transport delivers, as events.</summary>
+/// <summary>What the transport delivers, as events. The driver's owner sees to it that a turn follows.</summary>
 internal abstract class MailboxSink(Mailbox mailbox)
 {
     public void OnMessage(in Message message, FrameBuffer? buffer)
@@ -170,12 +239,12 @@ internal abstract class MailboxSink(Mailbox mailbox)
             item.Message = message with { Entries = item.Rented.AsMemory(0, message.Entries.Length) };
         }
 
-        mailbox.Post(item);
+        mailbox.Add(item);
     }
 
     public void OnForward(
         ulong from, ulong term, ulong incarnation, ulong sequence, ReadOnlyMemory<byte> payload, FrameBuffer? buffer) =>
-        mailbox.Post(new Event
+        mailbox.Add(new Event
         {
             Kind = EventKind.Forward,
             A = from,
@@ -187,7 +256,7 @@ internal abstract class MailboxSink(Mailbox mailbox)
         });
 
     public void OnForwardRefused(ulong from, ulong sequence, byte reason, string text) =>
-        mailbox.Post(new Event { Kind = EventKind.ForwardRefused, A = from, B = sequence, C = reason, State = text });
+        mailbox.Add(new Event { Kind = EventKind.ForwardRefused, A = from, B = sequence, C = reason, State = text });
 
     public void OnUnreachable(ulong peer) => mailbox.Post(EventKind.Unreachable, peer);
 

@@ -5,7 +5,7 @@ namespace KvNode.Raft.Engine;
 /// answered in: batches of writes on their way into the log, batches of reads waiting for a confirmed index.
 /// </summary>
 /// <remarks>
-/// The raft thread adds, sends and confirms; the applying thread takes. A batch's bytes are only touched under the lock as
+/// A turn adds, sends and confirms; the applying thread takes. A batch's bytes are only touched under the lock as
 /// long as it is in here: once taken it may be answered and used again.
 /// </remarks>
 internal sealed class OutstandingBatches

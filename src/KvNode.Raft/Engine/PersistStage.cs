@@ -135,7 +135,7 @@ internal sealed class PersistStage
         return true;
     }
 
-    /// <summary>After the disk was full: whether there is room again. Called now and then by the raft thread, while nothing
+    /// <summary>After the disk was full: whether there is room again. Called now and then within a turn, while nothing
     /// is under way.</summary>
     public void TryResume()
     {

@@ -10,7 +10,7 @@ namespace KvNode.Raft.Engine;
 /// writes, messages and work for the state machine. One turn at a time; whoever owns the driver calls <see cref="Turn"/>
 /// again and again: a thread in a server, a scheduler in a simulation.
 /// </summary>
-/// <remarks>One thread. Time comes in as a monotonic number of nanoseconds; the driver has no clock of its own.</remarks>
+/// <remarks>One thread at a time. Time comes in as a monotonic number of nanoseconds; the driver has no clock of its own.</remarks>
 internal sealed partial class RaftDriver
 {
     private readonly DriverOptions _options;
@@ -34,6 +34,8 @@ internal sealed partial class RaftDriver
     private ulong _lastTerm;
     private long _noLeaderSince;
     private bool _isApplyDue;
+    private bool _isApplyLong;
+    private long _applyBytes;
 
     public RaftDriver(DriverOptions options, DriverParts parts, long now)
     {
@@ -323,9 +325,15 @@ internal sealed partial class RaftDriver
             return false;
         }
 
-        // Alone, with nothing else to do here, a hop less.
-        if (_alone && _options.ApplyInline && IsIdle && _apply.TryRunHere(committed.Span))
+        foreach (ref readonly var entry in committed.Span)
         {
+            Weigh(entry);
+        }
+
+        // Alone, with nothing else to do here, a hop less.
+        if (_alone && !_isApplyLong && MayApplyHere && _apply.TryRunHere(committed.Span))
+        {
+            _applyBytes = 0;
             return true;
         }
 
@@ -341,8 +349,12 @@ internal sealed partial class RaftDriver
         _isApplyDue = true;
     }
 
-    /// <summary>What the state machine is to do, when what goes to the others is on its way: here, if nothing else waits for this
-    /// thread, else on its own.</summary>
+    // Applying here spares a hop. Not while something else waits for the turn, and not when Apply would wait for a disk: the
+    // thread that has the turn may be the one that serves the clients.
+    private bool MayApplyHere => _options.ApplyInline && IsIdle && !_parts.Machine.ApplyMayWait;
+
+    /// <summary>What the state machine is to do, when what goes to the others is on its way: here, if it is soon done, else on its
+    /// own thread.</summary>
     private void RunApply()
     {
         if (!_isApplyDue)
@@ -351,9 +363,23 @@ internal sealed partial class RaftDriver
         }
 
         _isApplyDue = false;
-        if (!(_options.ApplyInline && IsIdle && _apply.RunOnce()))
+        if (_isApplyLong || !MayApplyHere || !_apply.RunOnce())
         {
             _apply.Wake();
+        }
+
+        _isApplyLong = false;
+        _applyBytes = 0;
+    }
+
+    private void Weigh(in LogEntry entry)
+    {
+        _applyBytes += entry.Payload.Length;
+        _isApplyLong |= _applyBytes > _options.ApplyHereBytesMax;
+        var payload = entry.Kind == EntryKind.Normal && !_isApplyLong ? entry.Payload : default;
+        while (!_isApplyLong && SubBatch.TryRead(ref payload, out var batch))
+        {
+            _isApplyLong = _parts.Machine.IsLong(batch.Payload.Span);
         }
     }
 

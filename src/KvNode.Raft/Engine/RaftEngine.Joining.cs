@@ -415,6 +415,8 @@ public sealed partial class RaftEngine
 
     private sealed class Sink(RaftEngine engine) : MailboxSink(engine._mailbox), IPeerSink
     {
+        public void OnDelivered() => engine.TakeTurnsHere();
+
         public async ValueTask<ControlReply> OnControlAsync(ControlRequest request, CancellationToken cancellation)
         {
             var answer = await engine.OnControlAsync(request);

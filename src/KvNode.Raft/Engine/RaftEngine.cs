@@ -301,7 +301,7 @@ public sealed partial class RaftEngine : IConsensusEngine
                 SyncInterval = _options.SyncInterval,
                 ResumeInterval = _options.ResumeInterval,
             },
-            sequence => _mailbox.Post(EventKind.Persisted, sequence));
+            OnPersisted);
         var identity = _identity!;
         _links = _connect(new PeerIdentity(identity.ClusterId, start.NodeId, start.Incarnation, _options.Address));
         _transfers = new SnapshotTransfers(
@@ -336,81 +336,9 @@ public sealed partial class RaftEngine : IConsensusEngine
             },
             Now());
         _transfers.Attach(_driver, _core);
-    }
-
-    private void Loop()
-    {
-        var wal = StartThread("wal", _persist!.Run);
-        var apply = StartThread("apply", _apply!.Run);
-        var driver = _driver!;
-        if (driver.IsAlone)
-        {
-            _core!.Campaign();
-        }
-        else
-        {
-            _ = _started.TrySetResult();
-        }
-
-        _keeping = KeepMembershipAsync();
-        while (!_stopping)
-        {
-            driver.Turn(Now());
-            if (!_started.Task.IsCompleted && (driver.View is { ServesAlone: true, Role: RaftRole.Leader } || _persist.Refusal is not null || !driver.IsAlone))
-            {
-                _ = _started.TrySetResult();
-            }
-
-            _mailbox.Wait(driver.WaitMilliseconds(Now()), driver.WantsBatches);
-        }
-
-        if (Volatile.Read(ref _failed) == 0)
-        {
-            _persist.Close();
-            wal.Join();
-            driver.Turn(Now());
-            _apply.Close();
-            apply.Join();
-            DropRest();
-        }
-    }
-
-    private Thread StartThread(string name, Action run)
-    {
-        var thread = new Thread(() =>
-        {
-            try
-            {
-                run();
-            }
-            catch (Exception e)
-            {
-                Fail(e);
-            }
-        })
-        { Name = name, IsBackground = true };
-        thread.Start();
-        return thread;
-    }
-
-    private void DropRest()
-    {
-        var dropped = new ProposalOutcome(ProposalStatus.Dropped, Reason: "the node is shutting down");
-        while (_outstanding.TryTake(out var item))
-        {
-            item.Batch.Complete(item.State switch
-            {
-                OutstandingBatches.State.Failed => item.Outcome,
-                _ when item.MayExist => new ProposalOutcome(ProposalStatus.Unknown),
-                _ => dropped,
-            });
-        }
-
-        while (_mailbox.TryTakeBatch(out var batch))
-        {
-            _ = batch!.Seal();
-            batch.Complete(dropped);
-        }
+        var driver = _driver;
+        _turn = () => driver.Turn(Now());
+        _wantsBatches = () => driver.WantsBatches;
     }
 
     private void OnLeader(ulong term, ulong leader)

@@ -38,7 +38,7 @@ public sealed record RaftOptions
     /// <summary>When the log is synced under <see cref="Durability.Medium"/>.</summary>
     public TimeSpan SyncInterval { get; init; } = TimeSpan.FromSeconds(1);
 
-    /// <summary>Applies on the raft thread when nothing else waits there.</summary>
+    /// <summary>Applies within the turn when nothing else waits for it.</summary>
     internal bool ApplyInline { get; init; } = true;
 
     /// <summary>An entry takes batches until it has this much; one larger batch is an entry by itself.</summary>

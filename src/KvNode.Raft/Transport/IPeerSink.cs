@@ -5,7 +5,8 @@ namespace KvNode.Raft.Transport;
 /// <summary>
 /// What the transport delivers to. Calls come from I/O threads, those of one connection one at a time, those of several at the
 /// same time, and <see cref="OnUnreachable"/> also from within <see cref="IPeerTransport.Send"/>: an implementation puts things
-/// into a mailbox and returns. It never blocks and never throws.
+/// into a mailbox and returns, and deals with them in <see cref="OnDelivered"/> at the earliest, which alone is called without
+/// any of the transport's locks. It never blocks and never throws.
 /// </summary>
 internal interface IPeerSink
 {
@@ -26,6 +27,10 @@ internal interface IPeerSink
         ulong from, ulong term, ulong incarnation, ulong sequence, ReadOnlyMemory<byte> payload, FrameBuffer? buffer);
 
     void OnForwardRefused(ulong from, ulong sequence, byte reason, string text);
+
+    /// <summary>All messages, forwards and refusals that one piece of received bytes held have been delivered. A connection that
+    /// ends may leave it out.</summary>
+    void OnDelivered();
 
     /// <summary>The way to a peer broke and there is no other, or an Append was dropped because too much waits.</summary>
     void OnUnreachable(ulong peer);

@@ -8,7 +8,7 @@ namespace KvNode.Raft.Transport;
 /// </summary>
 /// <remarks>
 /// <para>All members may be called from any thread and none of them blocks; the Send methods and <see cref="Flush"/> are meant
-/// for the raft thread, which sends during its turn and flushes at its end.</para>
+/// for whoever has the turn, who sends during it and flushes at its end.</para>
 /// <para>What is sent to one peer arrives in the order sent for as long as the way to it stays the same. Each
 /// <see cref="IPeerSink.OnConnected"/> names a new way: what was sent before may be lost, or arrive later than what is
 /// sent after.</para>

@@ -146,6 +146,8 @@ internal sealed class PeerConnection
                 Deliver(sink, in header, payload);
             }
 
+            sink.OnDelivered();
+
             var received = await _channel.ReceiveAsync(reader.Room, CancellationToken.None);
             if (received == 0)
             {

@@ -26,6 +26,7 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
     private int _runCount;
     private bool[] _isRead = new bool[64];
     private int _operations;
+    private bool _isLong;
 
     /// <summary>Replies put aside, by run.</summary>
     private readonly Queue<(int Run, byte[] Bytes, int Length)> _held = new();
@@ -47,8 +48,10 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
     public ReadOnlySpan<Run> Runs => _runs.AsSpan(0, _runCount);
 
     /// <summary>Adds a write to the entry. Under the proposer's lock.</summary>
-    public void AddWrite(IReplySink sink, ReadOnlySpan<byte> raw)
+    /// <param name="isLong">Its time depends on the number of keys there are.</param>
+    public void AddWrite(IReplySink sink, ReadOnlySpan<byte> raw, bool isLong)
     {
+        _isLong |= isLong;
         if (_payloadLength == 0)
         {
             // Room for the header, which is written when the batch is closed.
@@ -69,13 +72,15 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
 
     public override ReadOnlyMemory<byte> Seal() => owner.Seal(this);
 
+    public override bool ReadsAreLong => _readsLength > Limits.LongReadsBytes;
+
     /// <summary>Closes the batch. Under the proposer's lock.</summary>
     public ReadOnlyMemory<byte> Close(long leaderMs)
     {
         Sealed = true;
         if (Writes > 0)
         {
-            new EntryHeader(Writes, leaderMs).Write(_payload);
+            new EntryHeader(Writes, leaderMs, _isLong).Write(_payload);
         }
 
         return _payload.AsMemory(0, _payloadLength);
@@ -159,6 +164,7 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
         _operations = 0;
         _readsLength = 0;
         _payloadLength = 0;
+        _isLong = false;
         Writes = 0;
         Sealed = false;
         Replies.Reset();

@@ -36,6 +36,10 @@ internal sealed class KvStateMachine(Store store, Executor executor, IReadOnlyLi
 
     public string? WriteRefusal => store.WriteRefusal;
 
+    public bool IsLong(ReadOnlySpan<byte> payload) => !payload.IsEmpty && EntryHeader.Read(payload).IsLong;
+
+    public bool ApplyMayWait => store.BatchMayWait;
+
     public void Apply(ReadOnlySpan<CommittedEntry> entries, ReadOnlySpan<byte> engineState)
     {
         var view = store.BeginBatch();

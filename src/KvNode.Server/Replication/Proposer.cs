@@ -35,19 +35,20 @@ internal sealed class Proposer(IConsensusEngine engine, TimeProvider clock, Fail
     public void EndTurn() => _lock.Exit();
 
     /// <summary>Adds a write. Within a turn.</summary>
-    public void AddWrite(IReplySink sink, ReadOnlySpan<byte> raw)
+    /// <param name="isLong">Its time depends on the number of keys there are.</param>
+    public void AddWrite(IReplySink sink, ReadOnlySpan<byte> raw, bool isLong)
     {
         var batch = _open;
         var fits = batch is { Sealed: false } &&
             (batch.PayloadBytes < Limits.EntryBytesSoft && raw.Length < Limits.EntryBytesSoft);
         if (fits)
         {
-            batch!.AddWrite(sink, raw);
+            batch!.AddWrite(sink, raw, isLong);
         }
         else
         {
             batch = Open();
-            batch.AddWrite(sink, raw);
+            batch.AddWrite(sink, raw, isLong);
             engine.Propose(batch);
         }
 

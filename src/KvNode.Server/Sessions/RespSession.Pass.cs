@@ -101,7 +101,7 @@ internal sealed partial class RespSession
             switch (spec)
             {
                 case WriteCommand:
-                    return Write(args);
+                    return Write(args, isLong: spec.Flags.HasFlag(CommandFlags.Slow));
                 case ReadCommand read:
                     return Direct ? ReadNow(read, args) : Ride(args);
                 case LocalCommand local when Direct:
@@ -114,11 +114,11 @@ internal sealed partial class RespSession
         private static bool IsHttp(ReadOnlySpan<byte> name) =>
             Ascii.EqualsIgnoreCase(name, "POST"u8) || Ascii.EqualsIgnoreCase(name, "Host:"u8);
 
-        private Turn Write(CommandArgs args)
+        private Turn Write(CommandArgs args, bool isLong)
         {
             BeginAdding();
             Interlocked.Increment(ref _session._outstanding);
-            _services.Proposer.AddWrite(_session, args.Raw);
+            _services.Proposer.AddWrite(_session, args.Raw, isLong);
             return Turn.Next;
         }
 

@@ -35,6 +35,10 @@ public sealed partial class Store
     public string? WriteRefusal =>
         Volatile.Read(ref _flushError) is { } error && _layers.Active.Bytes >= _options.WriteBufferBytes / 2 ? error : null;
 
+    /// <summary>A buffer is full while the one before it is still being flushed: some more, and a batch waits until it is.</summary>
+    public bool BatchMayWait =>
+        _layers is { Sealed: not null, Active: var active } && active.Bytes >= _options.WriteBufferBytes;
+
     private DurableState Durable
     {
         get

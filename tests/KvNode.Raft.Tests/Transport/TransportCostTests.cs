@@ -64,6 +64,10 @@ public sealed class TransportCostTests
         public void OnForwardRefused(ulong from, ulong sequence, byte reason, string text) =>
             throw new InvalidOperationException();
 
+        public void OnDelivered()
+        {
+        }
+
         public void OnUnreachable(ulong peer) => throw new InvalidOperationException();
 
         public void OnConnected(ulong peer, string address) => throw new InvalidOperationException();

@@ -72,6 +72,10 @@ internal sealed class RecordingSink : IPeerSink
     public void OnForwardRefused(ulong from, ulong sequence, byte reason, string text) =>
         Add(new Told.Refused(from, sequence, reason, text));
 
+    public void OnDelivered()
+    {
+    }
+
     public void OnUnreachable(ulong peer) => Add(new Told.Unreachable(peer));
 
     public void OnConnected(ulong peer, string address) => Add(new Told.Connected(peer, address));
