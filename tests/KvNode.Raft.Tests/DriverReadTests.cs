@@ -5,7 +5,7 @@ using Xunit;
 
 namespace KvNode.Raft.Tests;
 
-/// <summary>Reads of a learner whose leader is one no more: one driver, turned by hand, with a network that answers at once.</summary>
+/// <summary>Reads of a learner, also of one whose leader is one no more: one driver, turned by hand, with a network that answers at once.</summary>
 public sealed class DriverReadTests : IDisposable
 {
     private const ulong Leader = 2;
@@ -91,6 +91,45 @@ public sealed class DriverReadTests : IDisposable
 
         Assert.Equal(ProposalStatus.Committed, (await read.Outcome.WaitAsync(TimeSpan.FromSeconds(60))).Status);
     }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void ReadsThatTakeLongAreNotRunWithinATurn(bool isLong)
+    {
+        _answers = Position.Index;
+        Says(new Message { Type = MessageType.Heartbeat, From = Leader, Term = 1 });
+        Turn();
+        var read = new TestBatch([]) { IsLong = isLong };
+        Assert.True(_mailbox.TryPropose(read));
+        for (var turn = 0; turn < 5; turn++)
+        {
+            Turn();
+        }
+
+        Assert.Equal(!isLong, read.Outcome.IsCompleted);
+        Assert.Equal(isLong, _apply.RunOnce());
+        Assert.True(read.Outcome.IsCompleted);
+    }
+
+    /// <summary>However many turns come before the thread does: what was left to it is not taken back.</summary>
+    [Fact]
+    public void WhatIsLeftToTheApplyThreadIsTheThreads()
+    {
+        _apply.HandOver([Entry(6)]);
+        _apply.Wake();
+        Assert.False(_apply.TryRunHere());
+        _apply.HandOver([Entry(7)]);
+        Assert.False(_apply.TryRunHere());
+        Assert.False(_apply.TryRunHere([Entry(8)]));
+        Assert.True(_apply.RunOnce());
+        Assert.Equal(7ul, _apply.AppliedIndex);
+        _apply.HandOver([Entry(8)]);
+        Assert.True(_apply.TryRunHere());
+        Assert.Equal(8ul, _apply.AppliedIndex);
+    }
+
+    private static LogEntry Entry(ulong index) => new(new EntryId(1, index), EntryKind.Empty, default);
 
     private static Membership Members()
     {

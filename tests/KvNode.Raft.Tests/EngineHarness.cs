@@ -22,6 +22,10 @@ internal sealed class TestBatch(byte[] payload) : ProposalBatch
 
     public Task<ProposalOutcome> Outcome => _outcome.Task;
 
+    public override bool ReadsAreLong => IsLong;
+
+    public bool IsLong { get; init; }
+
     public int Seals { get; private set; }
 
     public Action? OnSeal { get; init; }

@@ -35,7 +35,7 @@ public sealed class MailboxTests
             while (!Volatile.Read(ref stopping))
             {
                 mailbox.TakeTurns(Turn, static () => false);
-                mailbox.Wait(-1, wantsBatches: false);
+                mailbox.Wait(static () => -1, static () => false);
             }
         })
         { IsBackground = true };

@@ -25,12 +25,15 @@ internal sealed class ApplyStage
     private readonly List<ProposalBatch> _reads = [];
     private EngineState _state;
     private bool _poked;
+
+    // What waits is the thread's: it takes too long for others.
+    private bool _isThreads;
     private bool _busy;
     private bool _closed;
     private bool _failed;
     private ulong _appliedIndex;
 
-    /// <param name="applied">Told the index that is applied, by the thread that applied it; not for <see cref="TryRunHere"/>.</param>
+    /// <param name="applied">Told the index that is applied, by the thread that applied it; not for <see cref="TryRunHere(ReadOnlySpan{LogEntry})"/>.</param>
     public ApplyStage(
         IReplicatedStateMachine machine,
         OutstandingBatches outstanding,
@@ -52,7 +55,7 @@ internal sealed class ApplyStage
 
     public ulong AppliedIndex => Volatile.Read(ref _appliedIndex);
 
-    /// <summary>Hands committed entries over, for <see cref="RunOnce"/> or <see cref="Wake"/>; their payloads stay until they are
+    /// <summary>Hands committed entries over, for <see cref="TryRunHere()"/> or <see cref="Wake"/>; their payloads stay until they are
     /// reported applied.</summary>
     public void HandOver(ReadOnlySpan<LogEntry> entries)
     {
@@ -71,8 +74,20 @@ internal sealed class ApplyStage
         }
     }
 
-    /// <summary>The thread shall do what was handed over.</summary>
-    public void Wake() => _signal.Set();
+    /// <summary>The thread shall do what was handed over, and nobody else.</summary>
+    public void Wake()
+    {
+        lock (_gate)
+        {
+            _isThreads = true;
+        }
+
+        _signal.Set();
+    }
+
+    /// <summary>Does what was handed over on the caller's thread, if the other one has nothing to do.</summary>
+    /// <returns>False: it has.</returns>
+    public bool TryRunHere() => RunOnce(isThread: false);
 
     /// <summary>Applies on the caller's thread, and answers what can be answered, if the other one is idle.</summary>
     /// <returns>False: it is not, hand over.</returns>
@@ -161,23 +176,26 @@ internal sealed class ApplyStage
     {
         while (WaitForWork())
         {
-            _ = RunOnce();
+            _ = RunOnce(isThread: true);
         }
     }
 
     /// <summary>Applies and answers what is there, without waiting for it. The thread's work in one step, for whoever has no
     /// thread for it.</summary>
     /// <returns>False: there is nothing to do, or it is being done.</returns>
-    public bool RunOnce()
+    public bool RunOnce() => RunOnce(isThread: true);
+
+    private bool RunOnce(bool isThread)
     {
         bool any;
         lock (_gate)
         {
-            if (_busy || _failed || (_entries.Count == 0 && !_poked))
+            if (_busy || _failed || (_entries.Count == 0 && !_poked) || (_isThreads && !isThread))
             {
                 return false;
             }
 
+            _isThreads = false;
             any = _entries.Count > 0;
             (_entries, _taken) = (_taken, _entries);
             _poked = false;

@@ -99,19 +99,24 @@ internal sealed class Mailbox
     /// <see cref="Open"/>.</summary>
     /// <param name="turn">After an exception out of it there is no turn any more.</param>
     /// <param name="wantsBatches">Whether a turn could take batches now.</param>
-    public void TakeTurns(Action turn, Func<bool> wantsBatches)
+    /// <param name="mustLeave">Asked after each turn: the thread has other work, and the owner goes on.</param>
+    public void TakeTurns(Action turn, Func<bool> wantsBatches, Func<bool>? mustLeave = null)
     {
-        do
+        while (TryBeginTurn())
         {
-            if (!TryBeginTurn())
+            turn();
+            Volatile.Write(ref _turnTaken, 0);
+            if (_isEnding || !HasWork(wantsBatches()))
             {
                 return;
             }
 
-            turn();
-            Volatile.Write(ref _turnTaken, 0);
+            if (mustLeave is not null && mustLeave())
+            {
+                Wake();
+                return;
+            }
         }
-        while (!_isEnding && HasWork(wantsBatches()));
     }
 
     /// <summary>Other threads may take turns from now on. The owner, who has the first one.</summary>
@@ -202,14 +207,22 @@ internal sealed class Mailbox
         }
     }
 
-    /// <summary>The owner waits for an event, a batch (if they are wanted) or the time limit, unless another thread has the turn:
-    /// then for the limit, or until it is woken. Called without having the turn.</summary>
-    public void Wait(int timeoutMs, bool wantsBatches)
+    /// <summary>The owner waits for an event, a batch (if they are wanted) or the time limit. While another thread has the turn: for
+    /// that limit, or until it is woken. Called without having the turn.</summary>
+    /// <param name="limitMs">How long at most; -1: for ever. Asked, as <paramref name="wantsBatches"/>, when every turn from now on
+    /// wakes the owner if it must.</param>
+    public void Wait(Func<int> limitMs, Func<bool> wantsBatches)
     {
         _signal.Reset();
-        if (Volatile.Read(ref _turnTaken) != 0 || !HasWork(wantsBatches))
+        if (Volatile.Read(ref _turnTaken) != 0)
         {
-            _signal.Wait(timeoutMs);
+            // Whoever has it may be about to do what is due: not even then without a pause.
+            var limit = limitMs();
+            _signal.Wait(limit > 0 ? limit : 1);
+        }
+        else if (!HasWork(wantsBatches()))
+        {
+            _signal.Wait(limitMs());
         }
     }
 

@@ -15,6 +15,7 @@ internal sealed class OutstandingBatches
     private int _head;
     private int _count;
     private int _writes;
+    private int _longReads;
     private long _bytes;
 
     public enum State : byte
@@ -86,6 +87,9 @@ internal sealed class OutstandingBatches
     /// <summary>Those that hold writes.</summary>
     public int Writes => Volatile.Read(ref _writes);
 
+    /// <summary>Those that hold only reads, and so many that nothing else should wait for them.</summary>
+    public int LongReads => Volatile.Read(ref _longReads);
+
     /// <summary>Payload of the writes.</summary>
     public long Bytes => Interlocked.Read(ref _bytes);
 
@@ -101,6 +105,7 @@ internal sealed class OutstandingBatches
             At(_count) = item;
             Volatile.Write(ref _count, _count + 1);
             Volatile.Write(ref _writes, _writes + (item.IsRead ? 0 : 1));
+            Volatile.Write(ref _longReads, _longReads + (IsLong(item) ? 1 : 0));
             _ = Interlocked.Add(ref _bytes, item.Payload.Length);
         }
     }
@@ -196,9 +201,12 @@ internal sealed class OutstandingBatches
         _head = (_head + 1) & (_ring.Length - 1);
         Volatile.Write(ref _count, _count - 1);
         Volatile.Write(ref _writes, _writes - (item.IsRead ? 0 : 1));
+        Volatile.Write(ref _longReads, _longReads - (IsLong(item) ? 1 : 0));
         _ = Interlocked.Add(ref _bytes, -item.Payload.Length);
         return true;
     }
+
+    private static bool IsLong(in Item item) => item.IsRead && item.Batch.ReadsAreLong;
 
     private ref Item At(int i) => ref _ring[(_head + i) & (_ring.Length - 1)];
 

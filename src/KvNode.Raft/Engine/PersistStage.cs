@@ -168,12 +168,13 @@ internal sealed class PersistStage
             }
 
             // What a node has not on disk it has not acknowledged: it may wait as long as it takes, but for the end.
-            while (!TryFinish() && !IsClosed)
+            bool isDone;
+            while (!(isDone = TryFinish()) && !IsClosed)
             {
                 Thread.Sleep(_options.ResumeInterval);
             }
 
-            if (_takenDone < _taken.Count)
+            if (!isDone)
             {
                 break;
             }

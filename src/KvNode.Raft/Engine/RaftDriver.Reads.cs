@@ -61,7 +61,6 @@ internal sealed partial class RaftDriver
                 item.State = at.read.Ok ? State.Confirmed : State.Waiting;
                 item.Number = at.read.Ok ? at.read.Index : 0;
                 at.Item1._readsWaiting |= !at.read.Ok;
-                at.Item1._isApplyLong |= at.read.Ok && item.Batch.ReadsAreLong;
             }
 
             return true;

@@ -33,6 +33,7 @@ internal sealed partial class RaftDriver
     private ulong _lastLeader;
     private ulong _lastTerm;
     private long _noLeaderSince;
+    private bool _mayWrite;
     private bool _isApplyDue;
     private bool _isApplyLong;
     private long _applyBytes;
@@ -58,9 +59,11 @@ internal sealed partial class RaftDriver
     public Membership Membership => Volatile.Read(ref _membership);
 
     /// <summary>Does everything that is there to be done now; never blocks but, in a cluster of one, on the log.</summary>
-    public void Turn(long now)
+    /// <param name="mayWrite">Whether it may block on the log.</param>
+    public void Turn(long now, bool mayWrite = true)
     {
         _now = now;
+        _mayWrite = mayWrite;
         _core.SetClock(now);
         // Before the ticks: what arrived during a pause of this process is older than the pause's end.
         TakeEvents();
@@ -284,7 +287,7 @@ internal sealed partial class RaftDriver
         }
 
         // A cluster of one waits for nobody but its disk, and what the disk refuses was never seen by anybody.
-        if (_alone && _core.Role == CoreRole.Leader && request.HardState is null && !request.Entries.IsEmpty
+        if (_alone && _mayWrite && _core.Role == CoreRole.Leader && request.HardState is null && !request.Entries.IsEmpty
             && _persist.TryRunHere(request, out var refusal))
         {
             if (refusal is null)
@@ -331,7 +334,7 @@ internal sealed partial class RaftDriver
         }
 
         // Alone, with nothing else to do here, a hop less.
-        if (_alone && !_isApplyLong && MayApplyHere && _apply.TryRunHere(committed.Span))
+        if (_alone && MayApplyHere && _apply.TryRunHere(committed.Span))
         {
             _applyBytes = 0;
             return true;
@@ -349,9 +352,10 @@ internal sealed partial class RaftDriver
         _isApplyDue = true;
     }
 
-    // Applying here spares a hop. Not while something else waits for the turn, and not when Apply would wait for a disk: the
-    // thread that has the turn may be the one that serves the clients.
-    private bool MayApplyHere => _options.ApplyInline && IsIdle && !_parts.Machine.ApplyMayWait;
+    // Applying here spares a hop. Not while something else waits for the turn, and not when it would take long or wait for a
+    // disk: the thread that has the turn may be the one that serves the clients.
+    private bool MayApplyHere => _options.ApplyInline && !_isApplyLong && IsIdle && _parts.Outstanding.LongReads == 0
+        && !_parts.Machine.ApplyMayWait;
 
     /// <summary>What the state machine is to do, when what goes to the others is on its way: here, if it is soon done, else on its
     /// own thread.</summary>
@@ -363,7 +367,7 @@ internal sealed partial class RaftDriver
         }
 
         _isApplyDue = false;
-        if (_isApplyLong || !MayApplyHere || !_apply.RunOnce())
+        if (!MayApplyHere || !_apply.TryRunHere())
         {
             _apply.Wake();
         }

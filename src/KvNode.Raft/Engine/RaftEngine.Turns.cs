@@ -6,7 +6,10 @@ namespace KvNode.Raft.Engine;
 public sealed partial class RaftEngine
 {
     private Action _turn = static () => { };
+    private Action _turnHere = static () => { };
     private Func<bool> _wantsBatches = static () => false;
+    private Func<int> _waitMilliseconds = static () => 0;
+    private Func<bool> _hasWrites = static () => false;
 
     private void Loop()
     {
@@ -32,7 +35,7 @@ public sealed partial class RaftEngine
                 _ = _started.TrySetResult();
             }
 
-            _mailbox.Wait(driver.WaitMilliseconds(Now()), driver.WantsBatches);
+            _mailbox.Wait(_waitMilliseconds, _wantsBatches);
         }
 
         if (_mailbox.TryTakeLastTurn(() => Volatile.Read(ref _failed) != 0))
@@ -46,11 +49,12 @@ public sealed partial class RaftEngine
         }
     }
 
-    /// <summary>The caller has added to the mailbox and takes the turn itself. A thread that may not wait for a disk may call this:
-    /// only a cluster of one writes within a turn, and there the raft thread is woken.</summary>
-    private void TakeTurnsHere()
+    /// <summary>The caller has added to the mailbox and takes the turn itself; it never waits for a disk in it.</summary>
+    /// <param name="mustLeave">As for <see cref="Mailbox.TakeTurns"/>.</param>
+    private void TakeTurnsHere(Func<bool>? mustLeave = null)
     {
-        if (_driver is not { IsAlone: false })
+        // Alone, the raft thread writes within the turn and waits for nobody.
+        if (_stopping || Volatile.Read(ref _driver) is not { IsAlone: false })
         {
             _mailbox.Wake();
             return;
@@ -58,7 +62,7 @@ public sealed partial class RaftEngine
 
         try
         {
-            _mailbox.TakeTurns(_turn, _wantsBatches);
+            _mailbox.TakeTurns(_turnHere, _wantsBatches, mustLeave);
         }
         catch (Exception e)
         {
@@ -76,7 +80,7 @@ public sealed partial class RaftEngine
         }
         else
         {
-            TakeTurnsHere();
+            TakeTurnsHere(_hasWrites);
         }
     }
 

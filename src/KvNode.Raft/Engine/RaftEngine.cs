@@ -308,7 +308,7 @@ public sealed partial class RaftEngine : IConsensusEngine
             _options.DataDirectory, machine, _mailbox, apply, _links, text => Noted?.Invoke(false, text), Fail);
         // Before the driver, which names the peers: what comes from them waits in the mailbox.
         _links.Start(new Sink(this));
-        _driver = new RaftDriver(
+        var driver = new RaftDriver(
             new DriverOptions
             {
                 Tick = tick,
@@ -335,10 +335,16 @@ public sealed partial class RaftEngine : IConsensusEngine
                 LeaderChanged = OnLeader,
             },
             Now());
-        _transfers.Attach(_driver, _core);
-        var driver = _driver;
+        _transfers.Attach(driver, _core);
+        var persist = _persist;
         _turn = () => driver.Turn(Now());
+        _turnHere = () => driver.Turn(Now(), mayWrite: false);
         _wantsBatches = () => driver.WantsBatches;
+        // The end is told by an event, which a turn may have taken already.
+        _waitMilliseconds = () => _stopping ? 0 : driver.WaitMilliseconds(Now());
+        _hasWrites = () => persist.HasWork;
+        // Last: who sees it may use the rest.
+        Volatile.Write(ref _driver, driver);
     }
 
     private void OnLeader(ulong term, ulong leader)

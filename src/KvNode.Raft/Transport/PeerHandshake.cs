@@ -43,6 +43,9 @@ internal enum PeerRefusal : byte
 
     /// <summary>Too many connections at this moment.</summary>
     Busy = 7,
+
+    /// <summary>The answering node belongs to no cluster yet: it is being let in, or waits for it.</summary>
+    NoCluster = 8,
 }
 
 /// <param name="Expected">Node id that the caller wants to reach; 0 for whoever is there.</param>
@@ -168,12 +171,12 @@ internal static class PeerHandshake
     {
         var caller = hello.Caller;
         var isControl = hello.Purpose == PeerPurpose.Control;
-        if (caller.ClusterId != self.ClusterId && !(isControl && (caller.ClusterId == 0 || self.ClusterId == 0)))
+        if (!isControl && self.ClusterId == 0)
         {
-            return PeerRefusal.Cluster;
+            return PeerRefusal.NoCluster;
         }
 
-        if (!isControl && self.ClusterId == 0)
+        if (caller.ClusterId != self.ClusterId && !(isControl && (caller.ClusterId == 0 || self.ClusterId == 0)))
         {
             return PeerRefusal.Cluster;
         }
@@ -327,6 +330,7 @@ internal static class PeerHandshake
                 PeerRefusal.SameNode => "the same node id on both ends",
                 PeerRefusal.Proof => "no proof of belonging to the cluster: check secret and certificate on both ends",
                 PeerRefusal.Outdated => "a newer start of the same node is connected",
+                PeerRefusal.NoCluster => "a node that is in no cluster yet",
                 PeerRefusal.Busy => "too many connections",
                 _ => "an unknown reason",
             });

@@ -21,6 +21,7 @@ internal sealed class PeerLink(ulong peer, IPeerSink sink, Action<PeerNotice> no
     private PeerChannel? _bulk;
     private Task _bulkEnd = Task.CompletedTask;
     private bool _isClosed;
+    private volatile bool _isStopping;
 
     public ulong Peer => peer;
 
@@ -138,14 +139,21 @@ internal sealed class PeerLink(ulong peer, IPeerSink sink, Action<PeerNotice> no
         accepted?.Tick();
     }
 
-    /// <summary>Ends all connections and every further one.</summary>
+    /// <summary>This node stops: as <see cref="Close"/>, and no news for people.</summary>
     public void Dispose()
+    {
+        _isStopping = true;
+        Close("this node stops");
+    }
+
+    /// <summary>Ends all connections and every further one.</summary>
+    public void Close(string reason)
     {
         lock (_lock)
         {
             _isClosed = true;
-            _called?.Close("the peer is not a member any more");
-            _accepted?.Close("the peer is not a member any more");
+            _called?.Close(reason);
+            _accepted?.Close(reason);
             _bulk?.Close();
         }
 
@@ -165,7 +173,11 @@ internal sealed class PeerLink(ulong peer, IPeerSink sink, Action<PeerNotice> no
         Volatile.Write(ref _way, way);
         if (way is null)
         {
-            notice(new PeerNotice(PeerNoticeKind.Disconnected, peer, Address ?? address, reason, 0));
+            if (!_isStopping)
+            {
+                notice(new PeerNotice(PeerNoticeKind.Disconnected, peer, Address ?? address, reason, 0));
+            }
+
             sink.OnUnreachable(peer);
             return true;
         }

@@ -98,7 +98,7 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
 
         foreach (var link in gone)
         {
-            link.Dispose();
+            link.Close("the peer is not a member any more");
         }
     }
 
@@ -203,6 +203,10 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
             {
                 await ServeAsync(channel, hello);
             }
+        }
+        catch (PeerRefusedException e) when (e.Refusal == PeerRefusal.NoCluster)
+        {
+            // A member calls while this node is being let in. It calls again.
         }
         catch (Exception e) when (e is PeerProtocolException or PeerRefusedException)
         {
@@ -416,13 +420,13 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
             {
                 await CallAsync(link, () => (attempts, failingSince) = (0, 0), either.Token);
             }
-            catch (Exception e) when (e is PeerRefusedException or PeerProtocolException)
+            catch (Exception e) when (e is PeerRefusedException { Refusal: not PeerRefusal.NoCluster } or PeerProtocolException)
             {
                 _board.Post(new PeerNotice(PeerNoticeKind.CallRefused, link.Peer, link.Address ?? "", e.Message, 0));
             }
             catch (Exception e) when (e is IOException or OperationCanceledException)
             {
-                // Not there, or not any more. Whoever waits for it sees that it is not connected; people are told when it lasts.
+                // Not there, or not any more, or not in the cluster yet. Whoever waits for it sees that it is not connected; people are told when it lasts.
                 failingSince = failingSince == 0 ? Math.Max(1, _options.Time.GetTimestamp()) : failingSince;
                 NoteUnreachable(link, failingSince, e.Message);
             }

@@ -80,7 +80,7 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
         Sealed = true;
         if (Writes > 0)
         {
-            new EntryHeader(Writes, leaderMs, _isLong).Write(_payload);
+            new EntryHeader(Writes, leaderMs, _isLong || ReadsAreLong).Write(_payload);
         }
 
         return _payload.AsMemory(0, _payloadLength);

@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+
 namespace KvNode.Cluster.Tests.Harness;
 
 /// <summary>What the network does to bytes that one node sends to another, whoever opened the connection.</summary>
@@ -36,25 +38,12 @@ internal sealed class Link
     }
 }
 
-/// <summary>The links of a cluster, one for each ordered pair of nodes.</summary>
+/// <summary>The links of a cluster, one for each ordered pair of nodes, however many there have been.</summary>
 internal sealed class LinkRules
 {
-    private const int NodesMax = 16;
+    private readonly ConcurrentDictionary<(int From, int To), Link> _links = [];
 
-    private readonly Link[,] _links = new Link[NodesMax, NodesMax];
-
-    public LinkRules()
-    {
-        for (var from = 0; from < NodesMax; from++)
-        {
-            for (var to = 0; to < NodesMax; to++)
-            {
-                _links[from, to] = new Link();
-            }
-        }
-    }
-
-    public Link this[int from, int to] => _links[from, to];
+    public Link this[int from, int to] => _links.GetOrAdd((from, to), static _ => new Link());
 
     /// <summary>No byte passes between a node of one side and one of the other.</summary>
     public void Partition(int[] side, int[] other)
@@ -63,8 +52,8 @@ internal sealed class LinkRules
         {
             foreach (var two in other)
             {
-                _links[one, two].IsCut = true;
-                _links[two, one].IsCut = true;
+                this[one, two].IsCut = true;
+                this[two, one].IsCut = true;
             }
         }
     }
@@ -76,14 +65,14 @@ internal sealed class LinkRules
         {
             foreach (var two in to)
             {
-                _links[one, two].IsCut = true;
+                this[one, two].IsCut = true;
             }
         }
     }
 
     public void HealAll()
     {
-        foreach (var link in _links)
+        foreach (var link in _links.Values)
         {
             link.Heal();
         }
