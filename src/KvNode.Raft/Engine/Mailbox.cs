@@ -74,18 +74,6 @@ internal sealed class Mailbox
     /// <summary>Batches that wait to be taken.</summary>
     public int BatchCount => _batchCount;
 
-    /// <summary>True when there is nothing to do.</summary>
-    public bool IsIdle
-    {
-        get
-        {
-            lock (_gate)
-            {
-                return _events.Count == 0 && _batches.Count == 0;
-            }
-        }
-    }
-
     /// <summary>Whether there is something to do. Batches may be unwanted: there is no room for them.</summary>
     public bool HasWork(bool wantsBatches)
     {

@@ -93,7 +93,7 @@ internal sealed partial class RaftDriver
     public bool WantsBatches => MaySeal();
 
     /// <summary>Nothing else waits for this thread.</summary>
-    private bool IsIdle => _eventsLeft == 0 && _mailbox.IsIdle;
+    private bool IsIdle => _eventsLeft == 0 && !_mailbox.HasWork(wantsBatches: true);
 
     private bool IsQuiet => _persist.Refusal is null && _parts.Outstanding.Count == 0 && _mailbox.BatchCount == 0;
 
