@@ -66,6 +66,12 @@ public interface IReplicatedStateMachine
     /// <param name="payload">What a <see cref="ProposalBatch.Seal"/> gave, of this node or of another.</param>
     bool IsLong(ReadOnlySpan<byte> payload);
 
+    /// <summary>
+    /// Whether a payload that another node gave is whole, and known to this program: null, or what is wrong with it. Asked by
+    /// a leader before it becomes an entry, for an entry that cannot be applied ends every node. The engine's thread.
+    /// </summary>
+    string? Check(ReadOnlySpan<byte> payload);
+
     /// <summary>Whether an Apply now might wait for a disk, for it has fallen behind. Cheap; any thread.</summary>
     bool ApplyMayWait { get; }
 

@@ -78,6 +78,10 @@ internal sealed class FakeMachine : IReplicatedStateMachine
 
     public bool IsLong(ReadOnlySpan<byte> payload) => IsLongAlways;
 
+    public string? Flaw { get; set; }
+
+    public string? Check(ReadOnlySpan<byte> payload) => Flaw;
+
     public long StateBytes => 0;
 
     public Action<EntryId>? OnApply { get; set; }
@@ -283,6 +287,9 @@ internal sealed class NoPeers : IPeerTransport
     /// <summary>Hears of forwarded batches; without it none can be brought on their way.</summary>
     public Action<ulong>? OnForward { get; init; }
 
+    /// <summary>Hears what is said to a node of a batch that was not taken: node, incarnation, sequence, why.</summary>
+    public Action<ulong, ulong, ulong, string?>? OnRefused { get; init; }
+
     public void Start(IPeerSink sink)
     {
     }
@@ -307,9 +314,8 @@ internal sealed class NoPeers : IPeerTransport
         return OnForward is not null;
     }
 
-    public void SendForwardRefused(ulong to, ulong sequence, byte reason, string? text)
-    {
-    }
+    public void SendForwardRefused(ulong to, ulong incarnation, ulong sequence, byte reason, string? text) =>
+        OnRefused?.Invoke(to, incarnation, sequence, text);
 
     public void Flush()
     {

@@ -521,6 +521,8 @@ public sealed class EngineTests
 
         public bool IsLong(ReadOnlySpan<byte> payload) => false;
 
+        public string? Check(ReadOnlySpan<byte> payload) => null;
+
         public long StateBytes => 0;
 
         public void Restart() => _meter = default;

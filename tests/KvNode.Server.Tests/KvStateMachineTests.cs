@@ -143,6 +143,30 @@ public sealed class KvStateMachineTests : IDisposable
         Assert.False(node.Machine.IsLong([]));
     }
 
+    /// <summary>Once in the log it would end every node that applies it, at every start.</summary>
+    [Fact]
+    public void WhatAnotherNodeGivesIsCheckedBeforeItBecomesAnEntry()
+    {
+        using var node = new MachineNode(_directory.Sub("check"));
+        var good = Part(1, 1, 5, ["SET", "a", "1"], ["DEL", "b"]).Payload;
+        Assert.Null(node.Machine.Check(good.Span));
+        foreach (var bad in (byte[][])
+            [
+                "garbage"u8.ToArray(),
+                [],
+                [.. good.Span[..^1]],
+                [.. good.Span, (byte)'*'],
+                [.. Part(1, 1, 5, ["GET", "a"]).Payload.Span],
+                [.. Part(1, 1, 5, ["SET", "a"]).Payload.Span],
+                [.. Part(1, 1, 5, ["NOSUCH", "a"]).Payload.Span],
+                [1, 0, 0, 0, 255, 255, 255, 255, .. good.Span[8..]],
+                [9, .. good.Span[1..]],
+            ])
+        {
+            Assert.NotNull(node.Machine.Check(bad));
+        }
+    }
+
     private static CommittedEntry Part(ulong term, ulong index, long leaderMs, params string[][] commands)
     {
         var header = new byte[EntryHeader.Bytes];

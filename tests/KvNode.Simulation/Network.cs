@@ -279,11 +279,12 @@ internal sealed class NodeTransport(Simulation simulation, SimulationNode node) 
             Payload = payload.ToArray(),
         });
 
-    public void SendForwardRefused(ulong to, ulong sequence, byte reason, string? text) =>
+    public void SendForwardRefused(ulong to, ulong incarnation, ulong sequence, byte reason, string? text) =>
         _ = simulation.Network.SendInOrder((int)to - 1, new Packet
         {
             Kind = PacketKind.ForwardRefused,
             From = node.Number,
+            Incarnation = incarnation,
             Sequence = sequence,
         });
 
@@ -322,7 +323,7 @@ internal sealed class NodeSink(Mailbox mailbox) : MailboxSink(mailbox)
                 OnForward(from, packet.Term, packet.Incarnation, packet.Sequence, packet.Payload, null);
                 break;
             default:
-                OnForwardRefused(from, packet.Sequence, 1, "refused");
+                OnForwardRefused(from, packet.Incarnation, packet.Sequence, 1, "refused");
                 break;
         }
     }

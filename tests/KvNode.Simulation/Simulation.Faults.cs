@@ -51,7 +51,9 @@ internal sealed partial class Simulation
                 node.IsSlow = !node.IsSlow;
                 break;
             case 5 when Swarm.Has(Faults.Pauses):
-                node.PausedUntil = Now + Dice.Between(Swarm.Millisecond, 4 * Swarm.ElectionTimeout);
+                // Short ones as well: a pause within which nobody misses the node is another matter than a long one.
+                var longest = Dice.Next(2) == 0 ? Swarm.ElectionTimeout / 2 : 4 * Swarm.ElectionTimeout;
+                node.PausedUntil = Now + Dice.Between(Swarm.Millisecond, longest);
                 break;
             case 6 when Swarm.Has(Faults.LinkBreaks) && Nodes.Count > 1:
                 Network.Break(node.Number, Dice.Next(Nodes.Count));

@@ -392,7 +392,8 @@ internal sealed partial class Simulation
 
         node.Sink!.Deliver(packet);
         node.HasMail = true;
-        if (!Dice.Chance(Swarm.TurnChance))
+        // What waited while the node stood still arrives together.
+        if (Now != node.PausedUntil && !Dice.Chance(Swarm.TurnChance))
         {
             Turn(node);
         }

@@ -36,6 +36,8 @@ internal sealed class SimulationMachine(Ledger ledger, int node, SimulationDisk 
 
     public bool IsLong(ReadOnlySpan<byte> payload) => false;
 
+    public string? Check(ReadOnlySpan<byte> payload) => null;
+
     public long StateBytes => 0;
 
     /// <summary>A new life begins with what is durable.</summary>

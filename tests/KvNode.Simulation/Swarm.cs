@@ -113,9 +113,10 @@ internal sealed class Swarm
     public long ElectionTimeout => ElectionTicks * Tick;
 
     /// <summary>
-    /// So that even the fastest clock's election timeout, counted in whole ticks, outlasts it on the slowest one.
+    /// So that even the fastest clock's election timeout, counted in whole ticks, outlasts it on the slowest one: the first
+    /// tick may count right after the leader was heard, and the second come at any time after it.
     /// </summary>
-    public long LeaseNanoseconds => Lease ? (long)((ElectionTicks - 1) * Tick * (Slowest / Fastest) * 0.99) : 0;
+    public long LeaseNanoseconds => Lease ? (long)((ElectionTicks - 2) * Tick * (Slowest / Fastest) * 0.99) : 0;
 
     public double Slowest => Has(Faults.Clocks) ? 0.8 : 1;
 

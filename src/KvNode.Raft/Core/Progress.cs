@@ -69,7 +69,7 @@ internal sealed class Progress(ulong id, ulong next, int inflightMessagesMax, lo
     /// <summary>Sending this commit index may let the peer commit something that it was not told yet.</summary>
     public bool IsCommitNews(ulong commit) => commit > _sentCommit && _sentCommit < Next - 1;
 
-    public PeerView View() => new(Id, State, Match, Next, RecentlyActive, IsPaused, PendingSnapshot);
+    public PeerView View() => new(Id, State, Match, Next, RecentlyActive, IsPaused, PendingSnapshot, EchoedRound);
 
     /// <summary>For the leader's own place among the voters: what its own disk has.</summary>
     public void OwnDurable(ulong index)

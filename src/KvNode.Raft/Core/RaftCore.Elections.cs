@@ -65,14 +65,21 @@ internal sealed partial class RaftCore
     private void TickElection()
     {
         _electionElapsed = Math.Min(_electionElapsed + 1, _electionTimeout);
-        if (_electionElapsed >= _electionTimeout && IsPromotable)
+        if (_electionElapsed < _electionTimeout)
+        {
+            return;
+        }
+
+        if (IsPromotable)
         {
             _electionElapsed = 0;
             Campaign();
         }
-        else if (_electionElapsed >= _electionTimeout && Role == CoreRole.Follower)
+
+        if (Role == CoreRole.Follower)
         {
-            // Who has no vote cannot end the silence; whoever waits for the leader shall know of it all the same.
+            // Who may not campaign cannot end the silence. Whoever waits for the leader shall know of it all the same, and
+            // others get this node's vote.
             SetLeader(0);
         }
     }

@@ -67,17 +67,26 @@ internal sealed partial class RaftCore
 
     /// <summary>Leader: the index that a read may be served at now by lease, if the lease holds at the time last set.</summary>
     /// <remarks>A lease ends for good in this term once the leader told another node to campaign: that word may arrive at any
-    /// later time, and the votes it brings do not wait.</remarks>
+    /// later time, and the votes it brings do not wait. A leader that has left is waited for by nobody.</remarks>
     public bool TryLeaseRead(out ulong index)
     {
         index = Commit;
         return LeasesAreOn
             && Role == CoreRole.Leader
+            && _isVoting
             && TransferTarget == 0
             && !_isTimeoutNowSent
             && HasCommittedInTerm
             && _leaseStart is { } start
             && _clock - start < _options.LeaseNanoseconds;
+    }
+
+    /// <summary>Leader: has every peer asked with this turn whether it is there. One that has answered since has the returned
+    /// number, or a later one, as its <see cref="PeerView.EchoedRound"/>.</summary>
+    public ulong AskPeers()
+    {
+        _isRoundDue = Role == CoreRole.Leader;
+        return _readRound + 1;
     }
 
     private static ulong FirstReadNumber(ulong seed, HardState hardState, EntryId last)
@@ -287,12 +296,13 @@ internal sealed partial class RaftCore
 
     private void FlushForwardedReads()
     {
-        if (!_isQuestionDue)
+        var isDue = _isQuestionDue && _forwardedReads.Count > 0;
+        _isQuestionDue = false;
+        if (!isDue)
         {
             return;
         }
 
-        _isQuestionDue = false;
         if (_forwardedReads[^1].Number > _readNumber)
         {
             _readNumber++;

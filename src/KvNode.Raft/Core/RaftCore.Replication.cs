@@ -27,25 +27,17 @@ internal sealed partial class RaftCore
     public ProposeResult Propose(EntryKind kind, ReadOnlyMemory<byte> payload, out EntryId id)
     {
         Invariant.Check(kind != EntryKind.Configuration);
-        id = default;
-        if (Role != CoreRole.Leader)
-        {
-            return ProposeResult.NotLeader;
-        }
-
-        if (TransferTarget != 0 || !_isVoting)
-        {
-            return ProposeResult.Transferring;
-        }
-
-        if (kind == EntryKind.Normal && _uncommittedBytes >= _options.UncommittedBytesMax)
-        {
-            return ProposeResult.Full;
-        }
-
-        id = AppendOwn(kind, payload);
-        return ProposeResult.Accepted;
+        var result = MayPropose(kind);
+        id = result == ProposeResult.Accepted ? AppendOwn(kind, payload) : default;
+        return result;
     }
+
+    /// <summary>What <see cref="Propose"/> would say now.</summary>
+    public ProposeResult MayPropose(EntryKind kind) =>
+        Role != CoreRole.Leader ? ProposeResult.NotLeader
+        : TransferTarget != 0 || !_isVoting ? ProposeResult.Transferring
+        : kind == EntryKind.Normal && _uncommittedBytes >= _options.UncommittedBytesMax ? ProposeResult.Full
+        : ProposeResult.Accepted;
 
     /// <summary>The connection to a peer broke: what was sent may be lost.</summary>
     public void ReportUnreachable(ulong peer)

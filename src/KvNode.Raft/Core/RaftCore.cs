@@ -33,7 +33,7 @@ internal enum PeerState : byte
 }
 
 internal readonly record struct PeerView(
-    ulong Id, PeerState State, ulong Match, ulong Next, bool RecentlyActive, bool Paused, ulong PendingSnapshot);
+    ulong Id, PeerState State, ulong Match, ulong Next, bool RecentlyActive, bool Paused, ulong PendingSnapshot, ulong EchoedRound);
 
 /// <summary>
 /// One node's Raft: everything that decides, nothing that acts. Inputs are method calls; what is to be done about them
@@ -46,6 +46,10 @@ internal readonly record struct PeerView(
 /// </remarks>
 internal sealed partial class RaftCore
 {
+    /// <summary>No cluster elects as often as this while a node is away. A term beyond it is no node's of ours, and taken over it
+    /// would bring the end of all terms near.</summary>
+    private const ulong TermsAheadMax = 1UL << 40;
+
     private readonly CoreOptions _options;
     private readonly Ready _ready = new();
 
@@ -150,7 +154,8 @@ internal sealed partial class RaftCore
     /// <summary>A message arrived. One that cannot be right (foreign receiver, non-member's acks) changes nothing.</summary>
     public void Step(in Message message)
     {
-        if (message.To != NodeId || message.From == NodeId || message.From == 0)
+        var isTermAbsurd = message.Term > Term && message.Term - Term > TermsAheadMax;
+        if (message.To != NodeId || message.From == NodeId || message.From == 0 || isTermAbsurd || IsForeignLeader(message))
         {
             return;
         }
@@ -168,6 +173,13 @@ internal sealed partial class RaftCore
             Dispatch(message);
         }
     }
+
+    /// <summary>Says that it leads the term which a member leads: no elected one can, so it is none of ours.</summary>
+    private bool IsForeignLeader(in Message message) =>
+        message.Type is MessageType.Append or MessageType.Heartbeat or MessageType.InstallSnapshot
+        && message.Term == Term
+        && (Role == CoreRole.Leader || (_ackTo != 0 && _ackTo != message.From))
+        && !Membership.Contains(message.From);
 
     /// <summary>What is to be done since the last call. The same object every time.</summary>
     public Ready TakeReady()
@@ -253,6 +265,10 @@ internal sealed partial class RaftCore
                 break;
             case MessageType.PreVote:
                 RefuseVote(message);
+                break;
+            case MessageType.PreVoteResponse or MessageType.VoteResponse when message.Reject && Role != CoreRole.Leader:
+                // Committed in its term is committed in every later one; and who needs to know it may never reach that term.
+                LearnCommit(message.Entry);
                 break;
             default:
                 break;

@@ -109,6 +109,7 @@ internal sealed class ApplyStage
         lock (_gate)
         {
             _busy = false;
+            Monitor.PulseAll(_gate);
             isMore = _entries.Count > 0 || _poked || _closed;
         }
 
@@ -132,7 +133,8 @@ internal sealed class ApplyStage
 
             if (_failed)
             {
-                return;
+                // Not as if it were done: the log would go on from a state that is not there.
+                throw new InvalidOperationException("the node is ending: the state was not replaced");
             }
 
             _busy = true;

@@ -256,8 +256,8 @@ internal abstract class MailboxSink(Mailbox mailbox)
             Buffer = buffer,
         });
 
-    public void OnForwardRefused(ulong from, ulong sequence, byte reason, string text) =>
-        mailbox.Add(new Event { Kind = EventKind.ForwardRefused, A = from, B = sequence, C = reason, State = text });
+    public void OnForwardRefused(ulong from, ulong incarnation, ulong sequence, byte reason, string text) =>
+        mailbox.Add(new Event { Kind = EventKind.ForwardRefused, A = from, B = sequence, C = incarnation, State = text });
 
     public void OnUnreachable(ulong peer) => mailbox.Post(EventKind.Unreachable, peer);
 

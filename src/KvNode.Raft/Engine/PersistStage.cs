@@ -273,14 +273,23 @@ internal sealed class PersistStage
             records.Add(WalRecord.SnapshotMarker(position));
         }
 
-        var entries = request.Entries.Span;
-        foreach (ref readonly var entry in entries)
+        var said = 0UL;
+        foreach (ref readonly var entry in request.Entries.Span)
         {
+            // Elections rest on it that who has a change in its log knows the change before to be committed: it must not get to
+            // the disk without that, wherever the writing ends.
+            var known = Math.Min(request.Commit, entry.Id.Index - 1);
+            if (entry.Kind == EntryKind.Configuration && known > said)
+            {
+                records.Add(WalRecord.Commit(known));
+                said = known;
+            }
+
             records.Add(WalRecord.Entry(entry.Id, entry.Kind, entry.Payload));
         }
 
         // Lazily: a write that happens anyway carries it along.
-        if (request.Commit > 0)
+        if (request.Commit > said)
         {
             records.Add(WalRecord.Commit(request.Commit));
         }
@@ -350,7 +359,8 @@ internal sealed class PersistStage
 
     private void SyncAsAsked()
     {
-        if (_options.Durability == Durability.High)
+        // A term and a vote at every level: were they lost, one term could have two leaders, whose entries nobody tells apart.
+        if (_options.Durability == Durability.High || _taken.Exists(static record => record.Kind == RecordKind.HardState))
         {
             _log.Sync();
         }

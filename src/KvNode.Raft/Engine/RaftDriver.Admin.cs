@@ -12,12 +12,18 @@ internal sealed partial class RaftDriver
 
     private sealed record PendingChange(EntryId Id, TaskCompletionSource<AdminOutcome> Done);
 
-    private sealed class Promotion(ulong target, long since)
+    private sealed class Promotion
     {
         /// <summary>Index that ends the round.</summary>
-        public ulong Target { get; set; } = target;
+        public ulong Target { get; private set; }
 
-        public long Since { get; set; } = since;
+        public long Since { get; private set; }
+
+        /// <summary>Put to the learner when the round began: one that died may have caught up before.</summary>
+        public ulong Question { get; private set; }
+
+        public void BeginRound(RaftCore core, long now) =>
+            (Target, Since, Question) = (core.Log.Last.Index, now, core.AskPeers());
     }
 
     /// <summary>Raft thread, through <see cref="Mailbox.Post(Action)"/>. Completes when the change is over: in force here, and
@@ -38,9 +44,11 @@ internal sealed partial class RaftDriver
     /// <summary>Makes a learner a voter once it has caught up. Raft thread; leader only, forgotten when another leads.</summary>
     public void PromoteWhenReady(ulong learner)
     {
-        if (_core.Role == CoreRole.Leader)
+        if (_core.Role == CoreRole.Leader && !_promotions.ContainsKey(learner))
         {
-            _ = _promotions.TryAdd(learner, new Promotion(_core.Log.Last.Index, _now));
+            var promotion = new Promotion();
+            promotion.BeginRound(_core, _now);
+            _promotions.Add(learner, promotion);
         }
     }
 
@@ -98,7 +106,7 @@ internal sealed partial class RaftDriver
         var match = 0UL;
         foreach (var peer in _core.Peers)
         {
-            if (peer.RecentlyActive && peer.Match >= match && _membership.IsVoter(peer.Id))
+            if (peer.RecentlyActive && _links.IsConnected(peer.Id) && peer.Match >= match && _membership.IsVoter(peer.Id))
             {
                 (best, match) = (peer.Id, peer.Match);
             }
@@ -159,16 +167,14 @@ internal sealed partial class RaftDriver
 
         foreach (var peer in View.Peers)
         {
-            if (!_promotions.TryGetValue(peer.Id, out var round) || peer.Match < round.Target)
+            if (!_promotions.TryGetValue(peer.Id, out var round) || peer.Match < round.Target || peer.EchoedRound < round.Question)
             {
                 continue;
             }
 
-            var quick = _now - round.Since < _options.ElectionTimeout.TotalNanoseconds;
-            round.Target = _core.Log.Last.Index;
-            round.Since = _now;
-            if (!quick || !peer.RecentlyActive)
+            if (_now - round.Since >= _options.ElectionTimeout.TotalNanoseconds)
             {
+                round.BeginRound(_core, _now);
                 continue;
             }
 
@@ -274,6 +280,6 @@ internal sealed partial class RaftDriver
             _promotions.Clear();
         }
 
-        View.Publish(_core, _alone);
+        PublishView();
     }
 }

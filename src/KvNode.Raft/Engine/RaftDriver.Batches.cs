@@ -138,7 +138,7 @@ internal sealed partial class RaftDriver
         }
         else if (!item.IsRead && payload.Length > EntryBytesMax)
         {
-            item.Fail(new ProposalOutcome(ProposalStatus.Dropped, Reason: $"{payload.Length} bytes are more than {EntryBytesMax}"));
+            item.Fail(new ProposalOutcome(ProposalStatus.Dropped, Reason: TooLarge(payload.Length)));
         }
 
         if (!item.IsRead)
@@ -155,6 +155,8 @@ internal sealed partial class RaftDriver
             AnswerSoon();
         }
     }
+
+    private static string TooLarge(int bytes) => $"{bytes} bytes are more than {EntryBytesMax}";
 
     private static int EntryBytesMax => Wal.WalFormat.EntryBytesMax - SubBatch.HeaderBytes;
 
@@ -226,10 +228,13 @@ internal sealed partial class RaftDriver
         }
 
         // A node that has just been added may be ahead of what this leader has applied: it hears of it, and may ask again.
-        var refusal = _membership.Contains(item.A) ? _parts.Machine.WriteRefusal : "the leader does not know this node as a member";
+        // And what one node cannot apply none can: it must not get into the log.
+        var refusal = !_membership.Contains(item.A) ? "the leader does not know this node as a member"
+            : item.Payload.Length > EntryBytesMax ? TooLarge(item.Payload.Length)
+            : _parts.Machine.WriteRefusal ?? _parts.Machine.Check(item.Payload.Span);
         if (refusal is not null)
         {
-            _links.SendForwardRefused(item.A, item.C, reason: 1, refusal);
+            _links.SendForwardRefused(item.A, item.B, item.C, reason: 1, refusal);
             item.Buffer?.Release();
             return;
         }
@@ -299,6 +304,13 @@ internal sealed partial class RaftDriver
 
     private bool Propose()
     {
+        if (_core.MayPropose(EntryKind.Normal) != ProposeResult.Accepted)
+        {
+            // Too much is uncommitted, or leadership is being handed over: a later turn tries again.
+            _writesWaiting = true;
+            return false;
+        }
+
         var payload = _arena.Rent((int)_gatheredBytes, _core.Log.Last.Index + 1);
         var at = 0;
         foreach (ref readonly var batch in CollectionsMarshal.AsSpan(_gathered))
@@ -306,13 +318,7 @@ internal sealed partial class RaftDriver
             at += batch.Encode(payload.Span[at..]);
         }
 
-        if (_core.Propose(EntryKind.Normal, payload, out _) != ProposeResult.Accepted)
-        {
-            // Too much is uncommitted, or leadership is being handed over: a later turn tries again.
-            _writesWaiting = true;
-            return false;
-        }
-
+        Invariant.Check(_core.Propose(EntryKind.Normal, payload, out _) == ProposeResult.Accepted);
         _waitingBytes = _writesWaiting ? _waitingBytes : 0;
         var last = LastOwn();
         if (last != 0)

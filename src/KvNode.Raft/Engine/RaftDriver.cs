@@ -27,9 +27,13 @@ internal sealed partial class RaftDriver
     private int _eventsLeft;
     private long _now;
     private long _nextTick;
+    private bool _heardLeader;
     private ulong _persisted;
     private Membership _membership;
     private bool _alone;
+
+    // The end of the log when this node became the whole cluster: up to there, those who left may have acknowledged.
+    private ulong _aloneFrom;
     private ulong _lastLeader;
     private ulong _lastTerm;
     private long _noLeaderSince;
@@ -120,8 +124,11 @@ internal sealed partial class RaftDriver
             case EventKind.Forward:
                 AcceptForward(item);
                 break;
-            case EventKind.ForwardRefused:
+            case EventKind.ForwardRefused when item.C == _parts.Start.Incarnation:
                 OnForwardRefused(item.B, (string)item.State!);
+                break;
+            case EventKind.ForwardRefused:
+                // Said to an earlier start of this node, of a batch that had the same number.
                 break;
             case EventKind.Unreachable:
                 _core.ReportUnreachable(item.A);
@@ -177,6 +184,7 @@ internal sealed partial class RaftDriver
         if (item.Message.From == _core.Leader)
         {
             View.LastContact = _now;
+            _heardLeader = true;
         }
 
         item.Buffer?.Release();
@@ -188,13 +196,17 @@ internal sealed partial class RaftDriver
     {
         if (_now < _nextTick)
         {
+            _heardLeader = false;
             return;
         }
 
         // After a pause (of the process, of the machine) the others' messages of that time are still on their way in:
-        // the pause counts as one tick, not as silence of the leader's.
+        // the pause counts as one tick, not as silence of the leader's. Nor is it silence when the leader has just been heard
+        // and answered: it counts on all the time from then on.
         var missed = (_now - _nextTick) / _tickNs;
-        var ticks = _now - _nextTick > _options.ElectionTimeout.TotalNanoseconds / 2 ? 1 : missed + 1;
+        var isPause = _heardLeader || _now - _nextTick > _options.ElectionTimeout.TotalNanoseconds / 2;
+        var ticks = isPause ? 1 : missed + 1;
+        _heardLeader = false;
         for (var i = 0L; i < ticks; i++)
         {
             _core.Tick();
@@ -210,6 +222,8 @@ internal sealed partial class RaftDriver
         _retryForwards = true;
     }
 
+    private void PublishView() => View.Publish(_core, _alone && _core.Applied >= _aloneFrom);
+
     /// <summary>Does what the core wants, until it wants nothing more. Raft thread; from outside after an input that came as an
     /// action and must be dealt with before the next one.</summary>
     public void Drain()
@@ -222,6 +236,9 @@ internal sealed partial class RaftDriver
                 return;
             }
 
+            // Before anything leaves: a peer that learns of a commit or may take over must not be ahead of this node's own reads,
+            // and what is sent may leave at once.
+            PublishView();
             foreach (ref readonly var message in CollectionsMarshal.AsSpan(ready.Messages))
             {
                 _links.Send(message);
@@ -413,9 +430,11 @@ internal sealed partial class RaftDriver
 
     private void Configure()
     {
+        var wasAlone = _alone;
         Volatile.Write(ref _membership, _core.Membership);
         _alone = _membership.Voters.Count == 1 && _membership.Voters[0] == _core.NodeId && !_membership.IsJoint
             && _membership.Learners.Count == 0;
+        _aloneFrom = _alone && !wasAlone ? _core.Log.Last.Index : _aloneFrom;
         _links.SetPeers(_membership.Addresses);
     }
 

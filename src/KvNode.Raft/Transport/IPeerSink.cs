@@ -26,7 +26,7 @@ internal interface IPeerSink
     void OnForward(
         ulong from, ulong term, ulong incarnation, ulong sequence, ReadOnlyMemory<byte> payload, FrameBuffer? buffer);
 
-    void OnForwardRefused(ulong from, ulong sequence, byte reason, string text);
+    void OnForwardRefused(ulong from, ulong incarnation, ulong sequence, byte reason, string text);
 
     /// <summary>All messages, forwards and refusals that one piece of received bytes held have been delivered. A connection that
     /// ends may leave it out.</summary>

@@ -41,8 +41,9 @@ internal interface IPeerTransport : IDisposable
     bool SendForward(ulong to, ulong term, ulong incarnation, ulong sequence, ReadOnlySpan<byte> payload);
 
     /// <summary>Tells a node that a forwarded batch was not taken into the log.</summary>
+    /// <param name="incarnation">The start of that node which the batch is from: its numbers begin anew with each.</param>
     /// <param name="reason">The driver's own number.</param>
-    void SendForwardRefused(ulong to, ulong sequence, byte reason, string? text);
+    void SendForwardRefused(ulong to, ulong incarnation, ulong sequence, byte reason, string? text);
 
     /// <summary>
     /// The end of a turn: one non-blocking send for each peer that has something. What the socket does not take now is sent
@@ -56,7 +57,8 @@ internal interface IPeerTransport : IDisposable
     long QueuedBytes(ulong peer);
 
     /// <summary>One request to whoever listens at an address, and its reply: joining, and administration passed to the leader.</summary>
-    /// <exception cref="TransportException">No connection, no proof, or no reply. The request may or may not have been carried out.</exception>
+    /// <exception cref="TransportException">No connection, no proof, or no reply; <see cref="TransportException.MayHaveArrived"/>
+    /// says whether the request may have been carried out.</exception>
     ValueTask<ControlReply> AskAsync(string address, ControlRequest request, CancellationToken cancellation);
 
     /// <summary>
@@ -70,4 +72,8 @@ internal interface IPeerTransport : IDisposable
 }
 
 /// <summary>A connection to a peer could not be made or broke; the message says for people what happened.</summary>
-internal sealed class TransportException(string message, Exception? cause = null) : IOException(message, cause);
+internal sealed class TransportException(string message, Exception? cause = null) : IOException(message, cause)
+{
+    /// <summary>False: what was to be said has certainly not been heard.</summary>
+    public bool MayHaveArrived { get; init; }
+}

@@ -325,7 +325,7 @@ internal sealed class PeerConnection
             case FrameType.ForwardRefused:
                 var text = Encoding.UTF8.GetString(bytes.Span);
                 payload?.Release();
-                sink.OnForwardRefused(Peer.NodeId, header.Slots[0], header.Flags, text);
+                sink.OnForwardRefused(Peer.NodeId, header.Slots[1], header.Slots[0], header.Flags, text);
                 return;
             case FrameType.Ping:
                 payload?.Release();

@@ -119,10 +119,11 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
         return Way(to)?.Send(FrameType.Forward, flags: 0, in slots, payload, isSmall: false) == SendResult.Taken;
     }
 
-    public void SendForwardRefused(ulong to, ulong sequence, byte reason, string? text)
+    public void SendForwardRefused(ulong to, ulong incarnation, ulong sequence, byte reason, string? text)
     {
         var slots = new FrameSlots();
         slots[0] = sequence;
+        slots[1] = incarnation;
         _ = Way(to)?.Send(FrameType.ForwardRefused, reason, in slots, Encoding.UTF8.GetBytes(text ?? ""), isSmall: true);
     }
 
@@ -141,10 +142,12 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
     public async ValueTask<ControlReply> AskAsync(string address, ControlRequest request, CancellationToken cancellation)
     {
         using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, _stopping.Token);
+        var mayHaveArrived = false;
         try
         {
             var hello = new PeerHello(Self, PeerPurpose.Control, Expected: 0);
             var (channel, peer) = await _dialer.CallAsync(address, hello, either.Token);
+            mayHaveArrived = true;
             try
             {
                 return await ControlExchange.AskAsync(channel, peer, request, either.Token);
@@ -156,7 +159,7 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
         }
         catch (IOException e) when (e is not TransportException)
         {
-            throw new TransportException($"{address}: {e.Message}", e);
+            throw new TransportException($"{address}: {e.Message}", e) { MayHaveArrived = mayHaveArrived };
         }
     }
 

@@ -18,6 +18,9 @@ internal sealed class Executor(CommandTable table, ServerStats stats)
     private ArgRange[] _applyRanges = new ArgRange[16];
     private ArgRange[] _readRanges = new ArgRange[16];
 
+    // The engine's.
+    private ArgRange[] _checkRanges = new ArgRange[16];
+
     public ServerStats Stats { get; } = stats;
 
     /// <summary>Runs a read. The gate has found it and checked its arity.</summary>
@@ -68,6 +71,26 @@ internal sealed class Executor(CommandTable table, ServerStats stats)
     {
         var noWrites = ReadOnlySpan<byte>.Empty;
         RunLocal(ref noWrites, batch, view, writes: null, clockMs: 0);
+    }
+
+    /// <summary>What would keep another node's payload from being applied; null: nothing. The engine's thread.</summary>
+    public string? Check(ReadOnlySpan<byte> payload)
+    {
+        try
+        {
+            var count = EntryHeader.Read(payload).Count;
+            var rest = payload[EntryHeader.Bytes..];
+            for (; count > 0; count--)
+            {
+                _ = NextWrite(ref rest, ref _checkRanges, out _);
+            }
+
+            return rest.IsEmpty ? null : "a batch of writes holds more than the commands it counts";
+        }
+        catch (Exception e) when (e is InvalidDataException or OverflowException)
+        {
+            return e.Message;
+        }
     }
 
     private void CountLookups(int hits, int misses)
@@ -124,18 +147,7 @@ internal sealed class Executor(CommandTable table, ServerStats stats)
 
     private void ApplyNext(ref ReadOnlySpan<byte> rest, WriteView view, RespWriter reply, long clockMs)
     {
-        if (!CommandReader.TryParse(rest, ref _applyRanges, out var args, out var consumed))
-        {
-            throw new InvalidDataException("a log entry holds a malformed command");
-        }
-
-        rest = rest[consumed..];
-        if (!table.TryFind(args[0], out var spec) || spec is not WriteCommand command || !command.ArityFits(args.Count))
-        {
-            // Skipping what another version wrote would let this node's state differ from the log's.
-            throw new InvalidDataException("a log entry holds a command this program does not know; it is too old for this log");
-        }
-
+        var command = NextWrite(ref rest, ref _applyRanges, out var args);
         var calls = ++command.Stats.Calls;
         var began = calls % TimingSample == 0 ? Stopwatch.GetTimestamp() : 0;
         var cx = new WriteContext(args, view, reply, clockMs);
@@ -144,6 +156,21 @@ internal sealed class Executor(CommandTable table, ServerStats stats)
         {
             command.Stats.Ticks += (Stopwatch.GetTimestamp() - began) * TimingSample;
         }
+    }
+
+    /// <exception cref="InvalidDataException">There is none, or none that this program knows.</exception>
+    private WriteCommand NextWrite(ref ReadOnlySpan<byte> rest, ref ArgRange[] ranges, out CommandArgs args)
+    {
+        if (!CommandReader.TryParse(rest, ref ranges, out args, out var consumed))
+        {
+            throw new InvalidDataException("a log entry holds a malformed command");
+        }
+
+        rest = rest[consumed..];
+        return table.TryFind(args[0], out var spec) && spec is WriteCommand command && command.ArityFits(args.Count)
+            ? command
+            // Skipping what another version wrote would let this node's state differ from the log's.
+            : throw new InvalidDataException("a log entry holds a command this program does not know; it is too old for this log");
     }
 
     private void RunRead(ref ReadOnlySpan<byte> reads, IReplySink sink, KeyspaceView view, RespWriter reply)

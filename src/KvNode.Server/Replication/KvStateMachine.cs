@@ -38,6 +38,8 @@ internal sealed class KvStateMachine(Store store, Executor executor, IReadOnlyLi
 
     public bool IsLong(ReadOnlySpan<byte> payload) => !payload.IsEmpty && EntryHeader.Read(payload).IsLong;
 
+    public string? Check(ReadOnlySpan<byte> payload) => executor.Check(payload);
+
     public bool ApplyMayWait => store.BatchMayWait;
 
     public void Apply(ReadOnlySpan<CommittedEntry> entries, ReadOnlySpan<byte> engineState)

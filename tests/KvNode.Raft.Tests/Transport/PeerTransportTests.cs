@@ -104,10 +104,10 @@ public sealed class PeerTransportTests
         await one.WhenCalledByAsync(two);
         Assert.True(one.Transport.SendForward(2, 1, 77, 5, "batch"u8));
         Assert.True(one.Transport.SendForward(2, 1, 77, 6, default));
-        one.Transport.SendForwardRefused(2, 9, 3, "no");
+        one.Transport.SendForwardRefused(2, 7, 9, 3, "no");
         one.Transport.Flush();
         var refused = await two.Sink.WaitAsync<Told.Refused>();
-        Assert.Equal(new Told.Refused(1, 9, 3, "no"), refused);
+        Assert.Equal(new Told.Refused(1, 7, 9, 3, "no"), refused);
         var forwards = two.Sink.All.OfType<Told.Forward>().ToArray();
         Assert.Equal([(1ul, 77ul, 5ul), (1ul, 77ul, 6ul)], forwards.Select(static f => (f.Origin, f.Incarnation, f.Sequence)));
         Assert.Equal("batch"u8, forwards[0].Payload);

@@ -61,7 +61,7 @@ public sealed class TransportCostTests
             ulong from, ulong term, ulong incarnation, ulong sequence, ReadOnlyMemory<byte> payload, FrameBuffer? buffer) =>
             throw new InvalidOperationException();
 
-        public void OnForwardRefused(ulong from, ulong sequence, byte reason, string text) =>
+        public void OnForwardRefused(ulong from, ulong incarnation, ulong sequence, byte reason, string text) =>
             throw new InvalidOperationException();
 
         public void OnDelivered()

@@ -15,7 +15,7 @@ internal abstract record Told
 
     public sealed record Forward(ulong From, ulong Origin, ulong Incarnation, ulong Sequence, byte[] Payload) : Told;
 
-    public sealed record Refused(ulong From, ulong Sequence, byte Reason, string Text) : Told;
+    public sealed record Refused(ulong From, ulong Incarnation, ulong Sequence, byte Reason, string Text) : Told;
 
     public sealed record Unreachable(ulong Peer) : Told;
 
@@ -69,8 +69,8 @@ internal sealed class RecordingSink : IPeerSink
         buffer?.Release();
     }
 
-    public void OnForwardRefused(ulong from, ulong sequence, byte reason, string text) =>
-        Add(new Told.Refused(from, sequence, reason, text));
+    public void OnForwardRefused(ulong from, ulong incarnation, ulong sequence, byte reason, string text) =>
+        Add(new Told.Refused(from, incarnation, sequence, reason, text));
 
     public void OnDelivered()
     {
