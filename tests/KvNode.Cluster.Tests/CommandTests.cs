@@ -12,6 +12,7 @@ public sealed class CommandTests
     [
         "ERR leader not known", "ERR the node did not take over in time", "ERR leadership is being handed over",
         "ERR another leader was elected before the change was agreed", "ERR this node is not the leader",
+        "ERR the node does not answer: it cannot lead",
     ];
 
     [Fact]
@@ -70,6 +71,31 @@ public sealed class CommandTests
             load.StopAndCheck();
             cluster.RequireEqualStates();
         });
+    }
+
+    /// <summary>Half of the voters that there would be is dead, for so short a time that the leader has heard of them a moment ago.</summary>
+    [Fact]
+    public void AChangeThatTheDeadWouldHaveToAgreeToIsRefused()
+    {
+        using var cluster = Harness.Cluster.Start(3);
+        var leader = cluster.WaitForLeader();
+        var dead = cluster.SomeFollower(leader);
+        var alive = cluster.Nodes.Single(node => node != leader && node != dead);
+        foreach (var word in (string[])["DEMOTE", "REMOVE"])
+        {
+            dead.Kill9();
+            Assert.Equal(
+                "-ERR of the 2 voters there would be only 1 answer: the cluster could not go on",
+                Harness.Cluster.Ask(leader, "RAFT", "SERVER", word, alive.Advertised).ToString());
+            Assert.Equal(
+                "-ERR the node does not answer: it cannot lead",
+                Harness.Cluster.Ask(leader, "RAFT", "TRANSFER", dead.Advertised).ToString());
+            Assert.Equal("+OK", Harness.Cluster.Ask(leader, "SET", "goes", "on").ToString());
+            dead.Start();
+            cluster.WaitUntilReachable(dead);
+        }
+
+        cluster.RequireEqualStates();
     }
 
     [Fact]

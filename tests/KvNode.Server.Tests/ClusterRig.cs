@@ -20,7 +20,9 @@ internal sealed class RigNode : IAsyncDisposable
     private readonly TaskCompletionSource<Exception> _fatal = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _disposed;
 
-    public RigNode(string directory, string? join = null, int port = 0, Durability durability = Durability.Low)
+    /// <param name="advertise">Where it says it is; null: where it is.</param>
+    public RigNode(
+        string directory, string? join = null, int port = 0, Durability durability = Durability.Low, string? advertise = null)
     {
         Directory = directory;
         _ = System.IO.Directory.CreateDirectory(directory);
@@ -28,6 +30,7 @@ internal sealed class RigNode : IAsyncDisposable
         _listener.Bind(new IPEndPoint(IPAddress.Loopback, port));
         _listener.Listen();
         Port = ((IPEndPoint)_listener.LocalEndPoint!).Port;
+        Address = advertise ?? $"127.0.0.1:{Port}";
         _store = Store.Open(directory, new StoreOptions
         {
             EnsureLogDurable = index => Engine!.EnsureLogDurable(index),
@@ -59,7 +62,7 @@ internal sealed class RigNode : IAsyncDisposable
 
     public int Port { get; }
 
-    public string Address => $"127.0.0.1:{Port}";
+    public string Address { get; }
 
     public RaftEngine Engine { get; }
 
@@ -225,9 +228,9 @@ internal sealed class ClusterRig : IAsyncDisposable
 
     public string Path(string name) => _directory.Sub(name);
 
-    public Task<RigNode> StartAsync(string name, string? join = null, int port = 0)
+    public Task<RigNode> StartAsync(string name, string? join = null, int port = 0, string? advertise = null)
     {
-        var node = new RigNode(Path(name), join, port, Durability);
+        var node = new RigNode(Path(name), join, port, Durability, advertise);
         _nodes.Add(node);
         return node.StartAsync();
     }

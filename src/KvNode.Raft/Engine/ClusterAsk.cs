@@ -47,7 +47,7 @@ internal enum AskReply : byte
     /// <summary>The text says why.</summary>
     Refused = 3,
 
-    /// <summary>Under way: ask again.</summary>
+    /// <summary>Under way: ask again. A text says what is in the way.</summary>
     Pending = 4,
 
     /// <summary>The node that asks was removed from the cluster. To an invitation: the node has been a member, and if it is

@@ -54,24 +54,44 @@ public sealed partial class RaftEngine
         }
 
         // As long as a write would wait for one.
-        _ = await WhenAsync(static core => core.Leader != 0 ? "" : null, _options.LeaderWait);
-        var answer = await AnswerAsync(ask);
-        if (answer is { Reply: AskReply.AskLeader, Text: { Length: > 0 } leader })
+        var until = Now() + (long)_options.LeaderWait.TotalNanoseconds;
+        while (true)
         {
-            try
+            _ = await WhenAsync(static core => core.Leader != 0 ? "" : null, TimeSpan.FromTicks((until - Now()) / 100));
+            var (answer, isFinal) = await AskOnceAsync(ask);
+            if (isFinal || Now() > until)
             {
-                using var timeout = new CancellationTokenSource(AskTimeout);
-                var reply = await _links.AskAsync(leader, ask.ToRequest(_core!.NodeId, isMember: true), timeout.Token);
-                answer = new Answer((AskReply)reply.Status, Encoding.UTF8.GetString(reply.Body.Span));
+                return answer.ToOutcome();
             }
-            catch (Exception e) when (e is TransportException or OperationCanceledException)
-            {
-                return new AdminOutcome(
-                    false, $"the leader at {leader} did not answer, the change may have been made: {e.Message}");
-            }
+
+            await Task.Delay(JoinPause, _end);
+        }
+    }
+
+    /// <summary>Not final: certainly nothing was done, because whoever led does not, or cannot be reached.</summary>
+    private async Task<(Answer Answer, bool IsFinal)> AskOnceAsync(ClusterAsk ask)
+    {
+        var answer = await AnswerAsync(ask);
+        if (answer is not { Reply: AskReply.AskLeader, Text: { Length: > 0 } leader })
+        {
+            return (answer, answer.Reply != AskReply.AskLeader);
         }
 
-        return answer.ToOutcome();
+        try
+        {
+            using var timeout = new CancellationTokenSource(AskTimeout);
+            var reply = await _links!.AskAsync(leader, ask.ToRequest(_core!.NodeId, isMember: true), timeout.Token);
+            answer = new Answer((AskReply)reply.Status, Encoding.UTF8.GetString(reply.Body.Span));
+            return (answer, answer.Reply != AskReply.AskLeader);
+        }
+        catch (TransportException e) when (!e.MayHaveArrived)
+        {
+            return (Answer.Refused($"the leader at {leader} cannot be reached: {e.Message}"), false);
+        }
+        catch (Exception e) when (e is TransportException or OperationCanceledException)
+        {
+            return (Answer.Refused($"the leader at {leader} did not answer, the change may have been made: {e.Message}"), true);
+        }
     }
 
     /// <summary>As the leader, or with its address. Any thread.</summary>
@@ -209,20 +229,27 @@ public sealed partial class RaftEngine
             }
 
             // It has been a member, and cannot know whether it still is one. This leader may not have applied yet that it is.
-            var isKnown = (await ReadBarrierAsync(ReadLevel.Linearizable)).Ok;
-            return (_driver!.Membership.Contains(reply.From) ? Answer.Done("")
-                : isKnown ? Answer.Refused(answer.Text)
-                : Answer.Refused("this leader does not know whether the node is a member"), reply.From);
+            return (await IsMemberAsync(reply.From) switch
+            {
+                true => Answer.Done(""),
+                false => Answer.Refused(answer.Text),
+                null => Answer.Refused("this leader does not know whether the node is a member"),
+            }, reply.From);
         }
         catch (TransportException e) when (e.InnerException is PeerRefusedException { Refusal: PeerRefusal.Cluster })
         {
             return (Answer.Refused(
                 $"the node at {address} is in a cluster of its own; start it on an empty directory with --join wait"), 0);
         }
-        catch (Exception e) when (e is TransportException or OperationCanceledException)
+        catch (TransportException e)
+        {
+            return (Answer.Refused($"no node can be added from {address}: {e.Message}"), 0);
+        }
+        catch (OperationCanceledException)
         {
             _end.ThrowIfCancellationRequested();
-            return (Answer.Refused($"no node can be added from {address}: {e.Message}"), 0);
+            return (Answer.Refused(
+                $"no node can be added from {address}: nothing answered within {InviteTimeout.TotalSeconds:0} seconds; is it a kvnode?"), 0);
         }
     }
 
@@ -239,7 +266,7 @@ public sealed partial class RaftEngine
             return Answer.Done("it is a voter");
         }
 
-        if (!await IsHeardAsync(node))
+        if (!await AnswersAsync(node))
         {
             return Answer.Refused("the node does not answer: it cannot be made a voter");
         }
@@ -253,14 +280,17 @@ public sealed partial class RaftEngine
             : Answer.Refused("the node is still catching up; it becomes a voter when it has caught up");
     }
 
-    private async Task<bool> IsHeardAsync(ulong node)
+    /// <summary>Whether a member answers when it is asked now: what it said a moment ago it may have said before it died.</summary>
+    private async Task<bool> AnswersAsync(ulong node)
     {
-        // What was heard is forgotten once in an election timeout: a look after a part of it is a fair one.
-        var heard = await WhenAsync(
-            core => node == core.NodeId || core.Peers.Any(peer => peer.Id == node && peer.RecentlyActive) ? "" : null,
-            _options.ElectionTimeout / 2);
-        return heard is not null;
+        var question = await OnRaftAsync(core => core.AskPeers());
+        var answered = await WhenAsync(
+            core => core.Role != CoreRole.Leader || HasAnswered(core, node, question) ? "" : null, _options.ElectionTimeout / 2);
+        return answered is not null;
     }
+
+    private static bool HasAnswered(RaftCore core, ulong node, ulong question) =>
+        node == core.NodeId || core.Peers.Any(peer => peer.Id == node && peer.EchoedRound >= question);
 
     private async Task<Answer> ReplaceAsync(string member, string address)
     {
@@ -320,6 +350,11 @@ public sealed partial class RaftEngine
             return Answer.Done("it leads already");
         }
 
+        if (node != 0 && !await AnswersAsync(node))
+        {
+            return Answer.Refused("the node does not answer: it cannot lead");
+        }
+
         if (!await OnRaftAsync(_ => _driver!.TransferTo(node == 0 ? null : node)))
         {
             return Answer.Refused("there is no other voter that could lead");
@@ -351,12 +386,13 @@ public sealed partial class RaftEngine
     private async Task<string?> DangerAsync(ConfigurationChange change)
     {
         string? danger = null;
-        // Looked at for a part of the election timeout, as in IsHeardAsync.
-        _ = await WhenAsync(core => (danger = Danger(core, change)) is null ? "" : null, _options.ElectionTimeout / 2);
+        var question = await OnRaftAsync(core => core.AskPeers());
+        _ = await WhenAsync(
+            core => (danger = Danger(core, change, question)) is null ? "" : null, _options.ElectionTimeout / 2);
         return danger;
     }
 
-    private static string? Danger(RaftCore core, ConfigurationChange change)
+    private static string? Danger(RaftCore core, ConfigurationChange change, ulong question)
     {
         var after = core.Membership.TryApply(change, out var refusal);
         if (after is null || core.Role != CoreRole.Leader)
@@ -368,7 +404,7 @@ public sealed partial class RaftEngine
         var heard = 0;
         foreach (var voter in after.Voters)
         {
-            heard += voter == core.NodeId || core.Peers.Any(peer => peer.Id == voter && peer.RecentlyActive) ? 1 : 0;
+            heard += HasAnswered(core, voter, question) ? 1 : 0;
         }
 
         return heard > after.Voters.Count / 2

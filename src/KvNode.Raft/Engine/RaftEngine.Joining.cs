@@ -243,6 +243,9 @@ public sealed partial class RaftEngine
         var text = Encoding.UTF8.GetString(reply.Body.Span);
         switch ((AskReply)reply.Status)
         {
+            case AskReply.Pending when text.Length > 0:
+                NoteNotJoined(target, text);
+                break;
             case AskReply.Done or AskReply.Pending:
                 _hint = target;
                 EnterCluster(reply.ClusterId);
@@ -349,7 +352,7 @@ public sealed partial class RaftEngine
         if (!members.Contains(ask.Node) && options.HasFlag(AskOptions.WasMember))
         {
             // A leader that was deposed may not know yet who is a member now; and the node takes it as said for good.
-            return (await ReadBarrierAsync(ReadLevel.Linearizable)).Ok && !_driver.Membership.Contains(ask.Node)
+            return await IsMemberAsync(ask.Node) is false
                 ? new Answer(AskReply.Removed, "")
                 : new Answer(AskReply.Pending, "");
         }
@@ -376,13 +379,37 @@ public sealed partial class RaftEngine
             return new Answer(AskReply.Pending, "");
         }
 
-        // Without a check of who answers: the node does, and its vote is where it was.
+        // A member that has moved is believed: it asks, and its vote is where it was. A node that comes must be where it says.
+        if (!members.Contains(ask.Node) && await WhyNotReachedAsync(ask) is { } reason)
+        {
+            return new Answer(AskReply.Pending, reason);
+        }
+
         var kind = members.IsVoter(ask.Node) ? MembershipChangeKind.AddVoter : MembershipChangeKind.AddLearner;
         var done = new TaskCompletionSource<AdminOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
         _mailbox.Post(() => _driver.Change(
             new ConfigurationChange(ChangeTransition.Auto, [new NodeChange(kind, ask.Node, ask.First)]), done));
         _ = await done.Task.WaitAsync(_end);
         return new Answer(AskReply.Pending, "");
+    }
+
+    /// <summary>Whether a node is a member now; null: not known. What is applied is in force a moment later.</summary>
+    private async Task<bool?> IsMemberAsync(ulong node)
+    {
+        var barrier = await ReadBarrierAsync(ReadLevel.Linearizable);
+        return barrier.Ok
+            ? await WhenAsync(core => core.Applied >= barrier.AppliedIndex ? core.Membership : null, InviteTimeout) is { } members
+                ? members.Contains(node)
+                : null
+            : null;
+    }
+
+    private async Task<string?> WhyNotReachedAsync(ClusterAsk ask)
+    {
+        var (answer, node) = await InviteAsync(ask.First, ((AskOptions)ask.Option).HasFlag(AskOptions.ToVote));
+        return answer.Reply != AskReply.Done ? answer.Text + " (is its --advertise right?)"
+            : node != ask.Node ? $"at {ask.First} another node answers, {node:x16}; is --advertise right?"
+            : null;
     }
 
     /// <summary>Before this node stops: a leader of others hands over, as far as a few seconds allow.</summary>
