@@ -102,7 +102,7 @@ public sealed class LifecycleTests : IDisposable
     }
 
     [Fact]
-    public void PortInUseIsSaidAndTheDataDirectoryIsFreeAgain()
+    public void PortInUseIsSaidAndNothingIsBegun()
     {
         using var first = NodeProcess.Start(Data);
         var other = first.Options with { DataDirectory = _directory.Sub("other") };
@@ -111,6 +111,8 @@ public sealed class LifecycleTests : IDisposable
             Assert.Equal(ExitCodes.InUse, second.WaitForExit());
             Assert.Contains("in use", second.ErrorText, StringComparison.OrdinalIgnoreCase);
             Assert.Contains($"{first.Port}", second.ErrorText, StringComparison.Ordinal);
+            // A node of a cluster of its own, with an identity, would not join another one later.
+            Assert.False(Directory.Exists(other.DataDirectory));
         }
 
         using var third = NodeProcess.Start(other);

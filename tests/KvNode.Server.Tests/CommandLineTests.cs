@@ -9,7 +9,7 @@ public sealed class CommandLineTests
 {
     private static Invocation Parse(string arguments, params (string Name, string Value)[] environment) =>
         new CommandLine(name => Array.Find(environment, pair => pair.Name == name).Value)
-            .Parse(arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries));
+            .Parse([.. arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(static word => word.Replace("''", "", StringComparison.Ordinal))]);
 
     private static NodeOptions Options(string arguments, params (string Name, string Value)[] environment) =>
         Assert.IsType<Invocation.RunNode>(Parse(arguments, environment)).Options;
@@ -49,6 +49,8 @@ public sealed class CommandLineTests
     }
 
     [Theory]
+    [InlineData("--cluster-secret ''", "--cluster-secret: it is empty; leave the flag out to go without")]
+    [InlineData("--tls-ca ''", "--tls-ca: it is empty; leave the flag out to go without")]
     [InlineData("--cluster-secret short", "--cluster-secret needs at least 16 bytes")]
     [InlineData("--cluster-secret 0123456789abcdef --cluster-secret-file f", "only one of them")]
     [InlineData("--tls-cert c", "need each other")]

@@ -58,6 +58,8 @@ public sealed class FailureTests
     public void WhatTheClusterRefusesEndsTheNodeWithASentenceAndADefectWithItsStack()
     {
         Assert.Equal("kvnode: fatal: wrong secret (exit code 76)", FatalExit.Text(new JoinRefusedException("wrong secret"), ExitCodes.JoinRefused));
+        Assert.Equal(
+            "kvnode: fatal: back in time (exit code 65)", FatalExit.Text(new LogCorruptException("back in time"), ExitCodes.BadData));
         Assert.Contains(
             "System.InvalidOperationException", FatalExit.Text(new InvalidOperationException("x"), ExitCodes.Internal), StringComparison.Ordinal);
     }

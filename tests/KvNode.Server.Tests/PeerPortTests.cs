@@ -220,7 +220,7 @@ public sealed class PeerPortTests : IAsyncDisposable
             new SessionSettings(64 << 20, ReadLevel.Linearizable, clientsMax, TimeSpan.FromSeconds(300)));
         _tls = tls ? MakeTls() : null;
         _listener = await Listener.StartAsync(
-            new IPEndPoint(IPAddress.Loopback, 0),
+            new ListenAddress("127.0.0.1", 0),
             new RespConnection(services, _clients, NullLogger.Instance, _peers),
             _clients,
             clientsMax,

@@ -133,7 +133,7 @@ internal static class MemberCommands
                 break;
             case "REPLACE":
                 Answer(cx.Reply, IsAddress(cx.Args[4])
-                    ? await cx.Node.ReplaceMemberAsync(Text(cx.Args[3]), Text(cx.Args[4]))
+                    ? await cx.Node.ReplaceMemberAsync(NodeText(cx.Args[3]), Text(cx.Args[4]))
                     : NotAnAddress(cx.Args[4]));
                 break;
             case var verb:
@@ -155,10 +155,10 @@ internal static class MemberCommands
     private static AdminOutcome NotAnAddress(byte[] text) => new(false, $"'{Text(text)}' is not an address, HOST:PORT");
 
     private static ValueTask<AdminOutcome> ChangeAsync(AdminContext cx, byte[] node, MembershipChangeKind kind) =>
-        cx.Node.ChangeMembershipAsync(new MembershipChange(kind, 0, Text(node)));
+        cx.Node.ChangeMembershipAsync(new MembershipChange(kind, 0, NodeText(node)));
 
     private static async ValueTask TransferAsync(AdminContext cx) =>
-        Answer(cx.Reply, await cx.Node.TransferLeadershipAsync(cx.Args.Length > 2 ? Text(cx.Args[2]) : null));
+        Answer(cx.Reply, await cx.Node.TransferLeadershipAsync(cx.Args.Length > 2 ? NodeText(cx.Args[2]) : null));
 
     private static void List(RespWriter reply, NodeStatus status)
     {
@@ -248,6 +248,9 @@ internal static class MemberCommands
             RespError.Because(reply, outcome.Detail);
         }
     }
+
+    /// <summary>A node's id or address. What is longer than any is nobody's, and need not travel to the leader.</summary>
+    private static string NodeText(byte[] bytes) => bytes.Length is > 0 and <= byte.MaxValue ? Text(bytes) : "?";
 
     private static string Text(byte[] bytes) => Encoding.UTF8.GetString(bytes);
 

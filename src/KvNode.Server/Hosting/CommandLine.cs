@@ -124,7 +124,7 @@ internal sealed class CommandLine
             "Writes held in memory before they are flushed into the store.");
         _segmentSize = AddSize("--wal-segment-size", Limits.WalSegmentBytes,
             "Size of one file of the log.");
-        _security = new SecuritySettings((flag, value, meaning) => Add<string>(flag, value, "", meaning, ValueParsers.Text));
+        _security = new SecuritySettings((flag, value, meaning, parse) => Add(flag, value, "", meaning, parse));
         _logLevel = Add<LogLevel>("--log-level", "debug|info|warning|error", "info",
             "Least important log line that is written.", ValueParsers.Level);
         _logFormat = Add<LogFormat>("--log-format", "text|json", "text",

@@ -40,10 +40,11 @@ internal sealed partial class FatalExit
         ExitNow(exitCode);
     }
 
-    /// <summary>Where the cluster says no there is nothing to look for in a stack.</summary>
+    /// <summary>Where the cluster says no, or the disk holds something else than it should, there is nothing to look for in a
+    /// stack.</summary>
     internal static string Text(Exception cause, int exitCode) =>
         $"kvnode: fatal: {cause.Message} (exit code {exitCode})"
-        + (exitCode is ExitCodes.JoinRefused or ExitCodes.Removed ? "" : $"\n{cause}");
+        + (exitCode is ExitCodes.JoinRefused or ExitCodes.Removed or ExitCodes.BadData ? "" : $"\n{cause}");
 
     [LibraryImport("libc", EntryPoint = "_exit")]
     [DoesNotReturn]

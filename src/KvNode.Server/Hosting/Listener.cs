@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using KvNode.Server.Sessions;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Hosting.Server;
@@ -25,11 +26,45 @@ internal sealed class Listener : IAsyncDisposable
     public string Address => _application.Services.GetRequiredService<IServer>()
         .Features.Get<IServerAddressesFeature>()!.Addresses.First().Replace("http://", "", StringComparison.Ordinal);
 
+    /// <summary>Before anything is made on disk: a node that nobody can reach must not begin a cluster.</summary>
+    /// <exception cref="ListenException">The address cannot be listened on.</exception>
+    public static Task CheckFreeAsync(ListenAddress address) => OrSayWhereAsync(address, static endPoint =>
+    {
+        using var socket = new Socket(endPoint.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
+        if (endPoint.AddressFamily == AddressFamily.InterNetworkV6)
+        {
+            // As Kestrel does.
+            socket.DualMode = true;
+        }
+
+        socket.Bind(endPoint);
+        return Task.CompletedTask;
+    });
+
     /// <param name="clientsMax">Connections served at one time; a few more may be open to be told so.</param>
     /// <param name="tls">Null: the port serves plain TCP. Else TLS only.</param>
-    /// <exception cref="IOException">The address cannot be listened on.</exception>
+    /// <exception cref="ListenException">The address cannot be listened on.</exception>
     public static async Task<Listener> StartAsync(
-        IPEndPoint endPoint, RespConnection connections, ClientList clients, int clientsMax, TlsConnections? tls = null)
+        ListenAddress address, RespConnection connections, ClientList clients, int clientsMax, TlsConnections? tls = null)
+    {
+        Listener? listener = null;
+        await OrSayWhereAsync(address, async endPoint => listener = await ListenAsync(endPoint, connections, clients, clientsMax, tls));
+        return listener!;
+    }
+
+    /// <summary>Accepts nobody any more, lets clients have the replies that are due, then closes them.</summary>
+    public async Task StopAsync()
+    {
+        _clients.StopAll();
+        using var grace = new CancellationTokenSource(Limits.StopGraceMilliseconds);
+        await _application.StopAsync(grace.Token);
+        await _application.DisposeAsync();
+    }
+
+    public async ValueTask DisposeAsync() => await StopAsync();
+
+    private static async Task<Listener> ListenAsync(
+        IPEndPoint endPoint, RespConnection connections, ClientList clients, int clientsMax, TlsConnections? tls)
     {
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore();
@@ -59,16 +94,17 @@ internal sealed class Listener : IAsyncDisposable
         return new Listener(application, clients);
     }
 
-    /// <summary>Accepts nobody any more, lets clients have the replies that are due, then closes them.</summary>
-    public async Task StopAsync()
+    private static async Task OrSayWhereAsync(ListenAddress address, Func<IPEndPoint, Task> listen)
     {
-        _clients.StopAll();
-        using var grace = new CancellationTokenSource(Limits.StopGraceMilliseconds);
-        await _application.StopAsync(grace.Token);
-        await _application.DisposeAsync();
+        try
+        {
+            await listen(await address.ResolveAsync());
+        }
+        catch (Exception e) when (e is IOException or SocketException)
+        {
+            throw new ListenException(address.ToString(), e);
+        }
     }
-
-    public async ValueTask DisposeAsync() => await StopAsync();
 
     /// <summary>The node decides when it stops, and listens to signals itself.</summary>
     private sealed class NoLifetime : IHostLifetime

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Net.Sockets;
 using KvNode.Raft.Engine;
 using KvNode.Raft.Transport;
 using KvNode.Server.Commands;
@@ -84,6 +83,7 @@ internal sealed class Node : IAsyncDisposable
         var security = options.Security.Load();
         Log.Starting(log, CommandLine.VersionText, Environment.ProcessId);
         Log.Directories(log, Path.GetFullPath(options.DataDirectory), Path.GetFullPath(options.LogDirectory));
+        await Listener.CheckFreeAsync(options.Listen);
         options.CreateDirectories();
         var node = new Node(options, security, log);
         try
@@ -165,19 +165,12 @@ internal sealed class Node : IAsyncDisposable
                 _options.Consistency,
                 allowed,
                 TimeSpan.FromSeconds(_options.KeepAliveSeconds)));
-        try
-        {
-            _listener = await Listener.StartAsync(
-                await _options.Listen.ResolveAsync(),
-                new RespConnection(services, _clients, _log, _engine.Acceptor),
-                _clients,
-                allowed,
-                _security.Tls is { } tls ? new TlsConnections(tls, _log) : null);
-        }
-        catch (Exception e) when (e is IOException or SocketException)
-        {
-            throw new ListenException(_options.Listen.ToString(), e);
-        }
+        _listener = await Listener.StartAsync(
+            _options.Listen,
+            new RespConnection(services, _clients, _log, _engine.Acceptor),
+            _clients,
+            allowed,
+            _security.Tls is { } tls ? new TlsConnections(tls, _log) : null);
 
         Log.Listening(_log, _listener.Address);
         _ = _watch.Change(TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(1));

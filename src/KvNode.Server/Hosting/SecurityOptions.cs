@@ -127,18 +127,27 @@ internal sealed class SecuritySettings
     private readonly Setting<string> _authority;
 
     /// <param name="add">Adds a row: flag, value, meaning.</param>
-    public SecuritySettings(Func<string, string, string, Setting<string>> add)
+    public SecuritySettings(Func<string, string, string, ValueParser<string>, Setting<string>> add)
     {
         _secret = add("--cluster-secret", "SECRET",
-            "What all nodes of a cluster know and nobody else. On a command line others can see it: better the variable or a file.");
+            "What all nodes of a cluster know and nobody else. On a command line others can see it: better the variable or a file.",
+            NotEmpty);
         _secretFile = add("--cluster-secret-file", "FILE",
-            "File that holds the cluster's secret. Without a secret and TLS nodes deal with nodes on the same machine only.");
+            "File that holds the cluster's secret. Without a secret and TLS nodes deal with nodes on the same machine only.",
+            NotEmpty);
         _certificate = add("--tls-cert", "FILE",
-            "This node's certificate, PEM; then the port serves TLS, to clients too.");
+            "This node's certificate, PEM; then the port serves TLS, to clients too.", NotEmpty);
         _key = add("--tls-key", "FILE",
-            "Private key of the certificate, PEM.");
+            "Private key of the certificate, PEM.", NotEmpty);
         _authority = add("--tls-ca", "FILE",
-            "Certificates of the authorities that sign those of all nodes, PEM. Clients may show none.");
+            "Certificates of the authorities that sign those of all nodes, PEM. Clients may show none.", NotEmpty);
+    }
+
+    /// <summary>A script's variable that is not set must not leave a node open.</summary>
+    private static string? NotEmpty(string text, out string value)
+    {
+        value = text;
+        return text.Length == 0 ? "it is empty; leave the flag out to go without" : null;
     }
 
     public SecurityOptions Read(ParseResult result) => new()
