@@ -82,6 +82,10 @@ internal static class Limits
     /// <summary>Replies are handed to the connection in pieces of about this size.</summary>
     public const int ReplyChunkBytes = 64 * KiB;
 
+    /// <summary>Buffers up to this size go back to the shared pool, which keeps what it is given; larger ones are left to the
+    /// garbage collector.</summary>
+    public const int PooledBufferBytesMax = 4 * MiB;
+
     /// <summary>
     /// Replies streamed at one time; further ones wait their turn. Each pins a view, and with it one of the store's
     /// readers: without this limit enough slow clients would leave none for the apply thread.
@@ -145,6 +149,7 @@ internal static class Limits
         Require(KeyBytesMax == Storage.StoreLimits.KeyBytesMax);
         Require(ValueBytes.Max == Storage.StoreLimits.ValueBytesMax);
         Require(EntryBytesSoft * 16 < UncommittedBytesMax);
+        Require(HeldReplyBytes < PooledBufferBytesMax);
         Require(CommandBytesAroundValue + ValueBytes.Min <= QueryBufferBytes.Min);
         Require(CommandBytesAroundValue + ValueBytes.Min <= OutputBufferBytes.Min);
         Require(CommandBytesAroundValue + ValueBytes.Default <= QueryBufferBytes.Default);

@@ -77,5 +77,16 @@ public sealed class SessionOutputTests
         Assert.False(output.Hold(1));
     }
 
+    [Fact]
+    public void A_reply_longer_than_a_client_may_have_unsent_is_not_even_handed_over()
+    {
+        var output = Output();
+        output.Send(new byte[BytesMax + 1]);
+
+        Assert.True(output.Closed);
+        Assert.Equal(0, _pipe.Writer.UnflushedBytes);
+        Assert.False(_pipe.Reader.TryRead(out _));
+    }
+
     private SessionOutput Output() => new(_pipe.Writer, new ServerStats(), BytesMax, _ => { });
 }

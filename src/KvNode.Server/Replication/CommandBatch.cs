@@ -1,4 +1,3 @@
-using System.Buffers;
 using KvNode.Raft;
 using KvNode.Server.Resp;
 
@@ -116,7 +115,7 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
             open = run.Sink.Hold(end - start);
             if (open && end > start)
             {
-                var piece = ArrayPool<byte>.Shared.Rent(end - start);
+                var piece = BufferPool.Rent<byte>(end - start);
                 Replies.Written[start..end].CopyTo(piece);
                 _held.Enqueue((i, piece, end - start));
             }
@@ -145,7 +144,7 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
             while (_held.TryPeek(out var held) && held.Run == i)
             {
                 run.Sink.Release(held.Bytes.AsSpan(0, held.Length));
-                ArrayPool<byte>.Shared.Return(held.Bytes);
+                BufferPool.Return(held.Bytes);
                 _ = _held.Dequeue();
             }
 
@@ -176,7 +175,7 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
     {
         if (buffer.Length > Limits.EntryBytesSoft * 2)
         {
-            ArrayPool<byte>.Shared.Return(buffer);
+            BufferPool.Return(buffer);
             buffer = [];
         }
     }
@@ -186,11 +185,11 @@ internal sealed class CommandBatch(Proposer owner) : ProposalBatch
         if (buffer.Length - length < bytes.Length)
         {
             var wanted = Math.Max((long)length + bytes.Length, Math.Min(buffer.Length * 2L, Array.MaxLength));
-            var larger = ArrayPool<byte>.Shared.Rent((int)Math.Max(wanted, 4096));
+            var larger = BufferPool.Rent<byte>((int)Math.Max(wanted, 4096));
             buffer.AsSpan(0, length).CopyTo(larger);
             if (buffer.Length > 0)
             {
-                ArrayPool<byte>.Shared.Return(buffer);
+                BufferPool.Return(buffer);
             }
 
             buffer = larger;

@@ -1,5 +1,3 @@
-using System.Buffers;
-
 namespace KvNode.Server.Resp;
 
 /// <summary>The careful way: step by step over pieces of any size, every deviation answered as Redis answers it.</summary>
@@ -88,9 +86,9 @@ internal sealed partial class CommandReader
                 return Fail(RespError.BulkCountTooBig);
         }
 
-        if (_buffer[_lineStart] != '$')
+        if (_buffer.Bytes[_lineStart] != '$')
         {
-            return Fail(RespError.ExpectedDollar(_buffer[_lineStart]));
+            return Fail(RespError.ExpectedDollar(_buffer.Bytes[_lineStart]));
         }
 
         if (!TryParseLine(out var length) || length < 0 || length > _limits.BulkBytesMax)
@@ -145,7 +143,7 @@ internal sealed partial class CommandReader
             return ReadStatus.NeedMore;
         }
 
-        if (!_skipping && !_buffer.AsSpan(0, _length).EndsWith("\r\n"u8))
+        if (!_skipping && !_buffer.Bytes[.._length].EndsWith("\r\n"u8))
         {
             return Fail(RespError.InvalidBulkLength);
         }
@@ -172,7 +170,7 @@ internal sealed partial class CommandReader
                 return Fail(RespError.InlineTooBig);
         }
 
-        var line = _buffer.AsSpan(0, _length - 1);
+        var line = _buffer.Bytes[..(_length - 1)];
         line = line.EndsWith("\r"u8) ? line[..^1] : line;
         if (!InlineCommand.TrySplit(line, ref _ranges))
         {
@@ -201,9 +199,10 @@ internal sealed partial class CommandReader
             return ReadStatus.TooLarge;
         }
 
-        var raw = ArrayPool<byte>.Shared.Rent(rawLength);
-        InlineCommand.WriteMultibulk(line, _ranges.Items, raw);
-        ArrayPool<byte>.Shared.Return(_buffer);
+        var raw = default(GatherBuffer);
+        raw.Grow(rawLength, used: 0);
+        InlineCommand.WriteMultibulk(line, _ranges.Items, raw.Bytes);
+        _buffer.Release();
         _buffer = raw;
         _length = rawLength;
         _step = Step.Delivered;
@@ -215,7 +214,7 @@ internal sealed partial class CommandReader
     /// <param name="after">How many bytes of the line follow it: 0 or 1.</param>
     private Line TakeLine(ReadOnlySpan<byte> input, byte end, int after, out int taken)
     {
-        if (after == 1 && _length > _lineStart && _buffer[_length - 1] == end)
+        if (after == 1 && _length > _lineStart && _buffer.Bytes[_length - 1] == end)
         {
             taken = 1;
             Append(input[..1], 1);
@@ -238,7 +237,7 @@ internal sealed partial class CommandReader
     /// <summary>The number of the whole line in the buffer.</summary>
     private bool TryParseLine(out long number)
     {
-        var line = _buffer.AsSpan(_lineStart, _length - _lineStart);
+        var line = _buffer.Bytes[_lineStart.._length];
         number = 0;
         return line[^1] == '\n' && RespNumber.TryParse(line[1..^2], out number);
     }
@@ -267,7 +266,7 @@ internal sealed partial class CommandReader
             Grow(piece.Length, expected);
         }
 
-        piece.CopyTo(_buffer.AsSpan(_length));
+        piece.CopyTo(_buffer.Bytes[_length..]);
         _length += piece.Length;
     }
 
@@ -278,13 +277,6 @@ internal sealed partial class CommandReader
     private void Grow(int bytes, int expected)
     {
         var doubled = Math.Min(Math.Max(InitialBytes, _buffer.Length * 2L), _length + (long)Math.Max(expected, InitialBytes));
-        var larger = ArrayPool<byte>.Shared.Rent((int)Math.Max(doubled, _length + (long)bytes));
-        _buffer.AsSpan(0, _length).CopyTo(larger);
-        if (_buffer.Length > 0)
-        {
-            ArrayPool<byte>.Shared.Return(_buffer);
-        }
-
-        _buffer = larger;
+        _buffer.Grow((int)Math.Max(doubled, _length + (long)bytes), _length);
     }
 }

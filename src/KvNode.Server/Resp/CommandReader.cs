@@ -30,7 +30,7 @@ internal enum ReadStatus
 /// <remarks>
 /// <para>One per connection; one thread at a time.</para>
 /// <para>A command that lies whole in the input's first segment is parsed in place, without a copy. Any other is
-/// gathered, piece by piece as it arrives, in a pooled buffer of the reader's own; the pieces are then consumed, so the
+/// gathered, piece by piece as it arrives, in a buffer of the reader's own; the pieces are then consumed, so the
 /// transport's memory is free and nothing is looked at twice. The buffer grows behind the data, never ahead of it: a
 /// client that announces 512 MiB and stalls holds what it has sent. While no command is half read the reader holds no
 /// buffer.</para>
@@ -85,7 +85,7 @@ internal sealed partial class CommandReader(RespLimits limits) : IDisposable
     private bool _skipping;
 
     private RangeList _ranges;
-    private byte[] _buffer = [];
+    private GatherBuffer _buffer;
     private int _length;
 
     // Invariant: _lineStart <= _length. Where the current line begins in the buffer.
@@ -156,7 +156,7 @@ internal sealed partial class CommandReader(RespLimits limits) : IDisposable
             {
                 if (status == ReadStatus.Command)
                 {
-                    args = new CommandArgs(_buffer.AsSpan(0, _length), _ranges.Items);
+                    args = new CommandArgs(_buffer.Bytes[.._length], _ranges.Items);
                 }
 
                 return status;
@@ -236,11 +236,7 @@ internal sealed partial class CommandReader(RespLimits limits) : IDisposable
         _length = 0;
         _lineStart = 0;
         _ranges.Release();
-        if (_buffer.Length > 0)
-        {
-            ArrayPool<byte>.Shared.Return(_buffer);
-            _buffer = [];
-        }
+        _buffer.Release();
     }
 
     /// <summary>

@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 
@@ -53,7 +52,7 @@ internal struct RangeList
         if (_many is { } many)
         {
             _many = null;
-            ArrayPool<ArgRange>.Shared.Return(many);
+            BufferPool.Return(many);
         }
     }
 
@@ -79,13 +78,13 @@ internal struct RangeList
     [MethodImpl(MethodImplOptions.NoInlining)]
     private Span<ArgRange> Grow(int count)
     {
-        var larger = ArrayPool<ArgRange>.Shared.Rent(Math.Max(count, Count * 2));
+        var larger = BufferPool.Rent<ArgRange>(Math.Max(count, Count * 2));
         Items.CopyTo(larger);
         var outgrown = _many;
         _many = larger;
         if (outgrown is not null)
         {
-            ArrayPool<ArgRange>.Shared.Return(outgrown);
+            BufferPool.Return(outgrown);
         }
 
         return larger;

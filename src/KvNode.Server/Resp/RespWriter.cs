@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Buffers.Text;
 using System.Runtime.CompilerServices;
 
@@ -8,7 +7,7 @@ namespace KvNode.Server.Resp;
 /// Gathers replies in one growing buffer, in RESP2 or, after HELLO 3, in RESP3.
 /// </summary>
 /// <remarks>
-/// One thread at a time. The buffer comes from the shared pool and goes back on <see cref="Dispose"/>; one that grew
+/// One thread at a time. The buffer comes from <see cref="BufferPool"/> and goes back on <see cref="Dispose"/>; one that grew
 /// past <see cref="KeepBytesMax"/> is given back at the next <see cref="Reset"/>.
 /// </remarks>
 internal sealed class RespWriter(int protocol = 2) : IDisposable
@@ -44,7 +43,7 @@ internal sealed class RespWriter(int protocol = 2) : IDisposable
     {
         if (_buffer.Length > 0)
         {
-            ArrayPool<byte>.Shared.Return(_buffer);
+            BufferPool.Return(_buffer);
             _buffer = [];
         }
 
@@ -158,11 +157,11 @@ internal sealed class RespWriter(int protocol = 2) : IDisposable
         }
 
         var wanted = Math.Max(InitialBytes, Math.Max((long)_buffer.Length * 2, (long)_length + bytes));
-        var larger = ArrayPool<byte>.Shared.Rent((int)Math.Min(wanted, Limits.ReplyBytesMax));
+        var larger = BufferPool.Rent<byte>((int)Math.Min(wanted, Limits.ReplyBytesMax));
         _buffer.AsSpan(0, _length).CopyTo(larger);
         if (_buffer.Length > 0)
         {
-            ArrayPool<byte>.Shared.Return(_buffer);
+            BufferPool.Return(_buffer);
         }
 
         _buffer = larger;

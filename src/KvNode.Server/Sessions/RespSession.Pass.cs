@@ -39,6 +39,11 @@ internal sealed partial class RespSession
 
                 _commands++;
                 var turn = status == ReadStatus.Command ? Dispatch(args) : Refuse(status);
+                if (turn == Turn.Next && _reply.Length > Limits.ReplyChunkBytes)
+                {
+                    turn = SendChunk();
+                }
+
                 if (turn != Turn.Next)
                 {
                     return turn;
@@ -160,16 +165,6 @@ internal sealed partial class RespSession
             }
 
             _services.Executor.Read(command, args, _view, _reply);
-            if (_reply.Length > Limits.ReplyChunkBytes)
-            {
-                _session._output.Send(_reply.Written);
-                _reply.Reset();
-                if (_session._output.Behind)
-                {
-                    return Turn.Full;
-                }
-            }
-
             return Turn.Next;
         }
 
@@ -179,6 +174,16 @@ internal sealed partial class RespSession
             var cx = new LocalContext(args, _reply, _services.Node, _session);
             command.Run(ref cx);
             return _session._closeAfterReply ? Turn.Close : Turn.Next;
+        }
+
+        // Whatever answered, and be it an error: a few bytes can ask for thousands, and one pass may read a megabyte of them.
+        private readonly Turn SendChunk()
+        {
+            _session._output.Send(_reply.Written);
+            _reply.Reset();
+            return _session._output.Behind ? Turn.Full
+                : _session._output.Closed ? Turn.Close
+                : Turn.Next;
         }
 
         // The command's bytes are copied: the buffer they lie in is gone by the time it runs.

@@ -48,7 +48,8 @@ internal sealed class SessionOutput
     /// <summary>For how long the client has been behind, in milliseconds; 0 when it is not.</summary>
     public long StalledMs => Behind ? Math.Max(1, Environment.TickCount64 - Volatile.Read(ref _stalledSinceMs)) : 0;
 
-    /// <summary>Sends bytes, or keeps them while the client is behind. Past the limit the client is cut off.</summary>
+    /// <summary>Sends bytes, or keeps them while the client is behind. Past the limit the client is cut off, and they are not
+    /// even copied: no socket takes that much at once.</summary>
     public void Send(ReadOnlySpan<byte> bytes)
     {
         if (bytes.IsEmpty)
@@ -64,14 +65,18 @@ internal sealed class SessionOutput
             }
 
             Interlocked.Add(ref _stats.NetOutputBytes, bytes.Length);
-            if (_flushing)
+            UnsentBytes += bytes.Length;
+            CheckLimit();
+            if (Closed)
             {
-                AddUnsent(bytes);
                 return;
             }
 
             _writer.Write(bytes);
-            StartFlush(_writer.UnflushedBytes);
+            if (!_flushing)
+            {
+                StartFlush(_writer.UnflushedBytes);
+            }
         }
     }
 
@@ -142,17 +147,6 @@ internal sealed class SessionOutput
                 _completed = true;
                 _writer.Complete();
             }
-        }
-    }
-
-    // Under the lock.
-    private void AddUnsent(ReadOnlySpan<byte> bytes)
-    {
-        UnsentBytes += bytes.Length;
-        CheckLimit();
-        if (!Closed)
-        {
-            _writer.Write(bytes);
         }
     }
 
