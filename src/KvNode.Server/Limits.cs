@@ -33,6 +33,12 @@ internal static class Limits
     /// and closed.</summary>
     public const int ConnectionsBesideClients = 32;
 
+    /// <summary>With room for fewer connections than this, those that have not said who they are have to go, oldest first.</summary>
+    public const int AcceptRoomMin = 8;
+
+    /// <summary>With no room at all, another of them has to go each time so many milliseconds have passed.</summary>
+    public const int AcceptPauseMilliseconds = 10;
+
     /// <summary>File descriptors kept for everything that is not a client. A node in use has 150 open, most of them the
     /// runtime's libraries; the rest is for log segments, a snapshot, and the connections of <see cref="ConnectionsBesideClients"/>.</summary>
     public const int FilesBesideClients = 224;
@@ -46,7 +52,8 @@ internal static class Limits
     /// <summary>Longest message of a log line, in characters; the rest is cut.</summary>
     public const int LogMessageCharsMax = 8 * KiB;
 
-    /// <summary>How long a connection over the clients' limit may take to say that it is another node's, in milliseconds.</summary>
+    /// <summary>How long a connection over the clients' limit may take to say that it is another node's, in milliseconds;
+    /// less when room runs short.</summary>
     public const int PeerHelloMilliseconds = 1_000;
 
     /// <summary>How long the handshake of TLS may take, in milliseconds.</summary>
@@ -150,6 +157,7 @@ internal static class Limits
         Require(ValueBytes.Max == Storage.StoreLimits.ValueBytesMax);
         Require(EntryBytesSoft * 16 < UncommittedBytesMax);
         Require(HeldReplyBytes < PooledBufferBytesMax);
+        Require(AcceptRoomMin < ConnectionsBesideClients);
         Require(CommandBytesAroundValue + ValueBytes.Min <= QueryBufferBytes.Min);
         Require(CommandBytesAroundValue + ValueBytes.Min <= OutputBufferBytes.Min);
         Require(CommandBytesAroundValue + ValueBytes.Default <= QueryBufferBytes.Default);

@@ -25,6 +25,8 @@ public sealed class PeerPortTests : IAsyncDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
+    private static readonly TimeSpan PeersPatience = TimeSpan.FromSeconds(10);
+
     private static readonly byte[] Magic = PeerMagic.Value.ToArray();
 
     private readonly TempDirectory _directory = new("peerport");
@@ -146,6 +148,32 @@ public sealed class PeerPortTests : IAsyncDisposable
         // One that says nothing is told as well.
         await using var silent = await ConnectAsync();
         Assert.StartsWith("-ERR max number of clients", await ClientAsync(silent, ""), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task PeersGetInPastAnyNumberOfMuteConnections(bool tls)
+    {
+        // At a second or more each, so many slots at a time, they would take more than the peer's patience.
+        const int Count = 20 * Limits.ConnectionsBesideClients;
+        await ListenAsync(tls, clientsMax: 1);
+        var mute = new List<Socket>(Count);
+        try
+        {
+            for (var i = 0; i < Count; i++)
+            {
+                mute.Add(new Socket(SocketType.Stream, ProtocolType.Tcp));
+                await mute[i].ConnectAsync(IPAddress.Loopback, Port);
+            }
+
+            await using var peer = await ConnectAsync().WaitAsync(PeersPatience);
+            Assert.Equal(Magic, await EchoAsync(peer, Magic).WaitAsync(PeersPatience));
+        }
+        finally
+        {
+            mute.ForEach(static socket => socket.Dispose());
+        }
     }
 
     [Theory]

@@ -1,5 +1,6 @@
 using System.IO.Pipelines;
 using System.Net;
+using KvNode.Server.Sessions;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Http.Features;
 
@@ -7,7 +8,8 @@ namespace KvNode.Server.Hosting;
 
 /// <summary>
 /// Keeps the number of open sockets bounded, whoever connects how fast: a connection is accepted only while fewer than the
-/// limit are open; the others wait in the kernel's backlog.
+/// limit are open; the others wait in the kernel's backlog. Not for long: as room runs short, whoever has been mute for
+/// longest has to go, so that accepting never stops and another node gets in whatever else connects.
 /// </summary>
 /// <remarks>
 /// A limit on clients alone is not enough: Kestrel accepts faster than connections over the limit are told so and closed,
@@ -22,6 +24,7 @@ internal sealed class AcceptGate(IConnectionListenerFactory inner, int openMax) 
     private sealed class Gated(IConnectionListener inner, int openMax) : IConnectionListener
     {
         private readonly SemaphoreSlim _room = new(openMax, openMax);
+        private readonly Newcomers _newcomers = new();
         private readonly CancellationTokenSource _unbound = new();
 
         public EndPoint EndPoint => inner.EndPoint;
@@ -30,7 +33,7 @@ internal sealed class AcceptGate(IConnectionListenerFactory inner, int openMax) 
         {
             try
             {
-                await _room.WaitAsync(_unbound.Token);
+                await TakeRoomAsync();
             }
             catch (OperationCanceledException)
             {
@@ -38,7 +41,13 @@ internal sealed class AcceptGate(IConnectionListenerFactory inner, int openMax) 
             }
 
             var connection = await inner.AcceptAsync(cancellationToken);
-            return connection is null ? null : new GatedConnection(connection, _room);
+            if (connection is null)
+            {
+                return null;
+            }
+
+            connection.Features.Set(_newcomers);
+            return new GatedConnection(connection, _room);
         }
 
         public async ValueTask UnbindAsync(CancellationToken cancellationToken = default)
@@ -51,6 +60,20 @@ internal sealed class AcceptGate(IConnectionListenerFactory inner, int openMax) 
         {
             await _unbound.CancelAsync();
             await inner.DisposeAsync();
+        }
+
+        // A little ahead of need: those asked to go take a moment to be gone.
+        private async ValueTask TakeRoomAsync()
+        {
+            if (_room.CurrentCount < Limits.AcceptRoomMin)
+            {
+                _newcomers.AskOldestToGo();
+            }
+
+            while (!await _room.WaitAsync(Limits.AcceptPauseMilliseconds, _unbound.Token))
+            {
+                _newcomers.AskOldestToGo();
+            }
         }
     }
 

@@ -53,6 +53,7 @@ internal sealed class TlsConnections(TlsMaterial tls, ILogger log)
     private async ValueTask<bool> TryAuthenticateAsync(SslStream stream, ConnectionContext connection)
     {
         using var time = new CancellationTokenSource(Limits.TlsHandshakeMilliseconds);
+        using var stay = connection.Features.Get<Newcomers>()?.Enter(time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(time.Token, connection.ConnectionClosed);
         try
         {
@@ -61,7 +62,11 @@ internal sealed class TlsConnections(TlsMaterial tls, ILogger log)
         }
         catch (Exception e) when (e is IOException or AuthenticationException or OperationCanceledException or InvalidOperationException)
         {
-            Log.TlsRefused(log, connection.RemoteEndPoint?.ToString() ?? "?", e.Message);
+            if (stay is not { AskedToGo: true })
+            {
+                Log.TlsRefused(log, connection.RemoteEndPoint?.ToString() ?? "?", e.Message);
+            }
+
             return false;
         }
     }

@@ -15,7 +15,12 @@ internal static class PeerSniffer
     {
         while (true)
         {
-            var result = await input.ReadAsync(cancellation);
+            // What is there already counts, cancelled or not.
+            if (!input.TryRead(out var result))
+            {
+                result = await input.ReadAsync(cancellation);
+            }
+
             var received = result.Buffer;
             var isPeer = IsPeer(received);
             if (isPeer is not null || result.IsCompleted || result.IsCanceled)

@@ -76,28 +76,35 @@ internal sealed class RespConnection(SessionServices services, ClientList client
         }
     }
 
-    /// <summary>However many clients there are, other nodes get in. A client that says nothing at first is told a little later.</summary>
+    /// <summary>
+    /// However many clients there are, other nodes get in. A client that says nothing at first is told a little later, or as
+    /// soon as others need its room.
+    /// </summary>
     private async Task RefuseUnlessPeerAsync(ConnectionContext connection)
     {
-        if (peers is not null)
+        if (peers is not null && await SpeaksAsPeerAsync(connection))
         {
-            using var time = new CancellationTokenSource(Limits.PeerHelloMilliseconds);
-            try
-            {
-                if (await PeerSniffer.IsPeerAsync(connection.Transport.Input, time.Token))
-                {
-                    await ServePeerAsync(connection);
-                    return;
-                }
-            }
-            catch (Exception e) when (e is IOException or OperationCanceledException or SocketException)
-            {
-                // No peer, or gone.
-            }
+            await ServePeerAsync(connection);
+            return;
         }
 
         Interlocked.Increment(ref services.Stats.ConnectionsRejected);
         await RefuseAsync(connection);
+    }
+
+    private static async ValueTask<bool> SpeaksAsPeerAsync(ConnectionContext connection)
+    {
+        using var time = new CancellationTokenSource(Limits.PeerHelloMilliseconds);
+        using var stay = connection.Features.Get<Newcomers>()?.Enter(time);
+        try
+        {
+            return await PeerSniffer.IsPeerAsync(connection.Transport.Input, time.Token);
+        }
+        catch (Exception e) when (e is IOException or OperationCanceledException or SocketException)
+        {
+            // Mute for too long, or gone.
+            return false;
+        }
     }
 
     private RespSession? Register(ConnectionContext connection)
