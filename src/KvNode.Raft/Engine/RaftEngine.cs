@@ -167,7 +167,11 @@ public sealed partial class RaftEngine : IConsensusEngine
 
         await _admin.WaitAsync();
         _links?.Dispose();
-        _transfers?.Dispose();
+        if (_transfers is not null)
+        {
+            await _transfers.DisposeAsync();
+        }
+
         _log?.Dispose();
         _admin.Dispose();
         _ending.Dispose();
@@ -305,7 +309,8 @@ public sealed partial class RaftEngine : IConsensusEngine
         var identity = _identity!;
         _links = _connect(new PeerIdentity(identity.ClusterId, start.NodeId, start.Incarnation, _options.Address));
         _transfers = new SnapshotTransfers(
-            _options.DataDirectory, machine, _mailbox, apply, _links, text => Noted?.Invoke(false, text), Fail);
+            _options.DataDirectory, machine, _mailbox, apply, _links, text => Noted?.Invoke(false, text), Fail,
+            TimeProvider.System);
         // Before the driver, which names the peers: what comes from them waits in the mailbox.
         _links.Start(new Sink(this));
         var driver = new RaftDriver(

@@ -10,25 +10,41 @@ namespace KvNode.Raft.Engine;
 /// Snapshots between nodes: spooled to a file, sent from there in chunks; received into a file, checked, built into a state
 /// beside the present one, installed when the core says so. Memory stays the same whatever the size.
 /// </summary>
-internal sealed class SnapshotTransfers(
+internal sealed partial class SnapshotTransfers(
     string directory,
     IReplicatedStateMachine machine,
     Mailbox mailbox,
     ApplyStage apply,
     IPeerTransport links,
     Action<string> note,
-    Action<Exception> fail) : ISnapshotTransfers, IDisposable
+    Action<Exception> fail,
+    TimeProvider time) : ISnapshotTransfers, IAsyncDisposable
 {
     private const string OutgoingPrefix = "outgoing-";
     private const string IncomingPrefix = "incoming-";
     private const int CopyBytes = 1 << 20;
 
+    /// <summary>Wait after a transfer that came to nothing, doubled each time: it costs a copy of the state.</summary>
+    private const int BackOffMilliseconds = 100;
+
+    private const int BackOffMillisecondsMax = 2000;
+
+    /// <summary>One copy is offered so often; then it is old, and a new one is made.</summary>
+    private const int OffersMax = 10;
+
     private readonly Lock _gate = new();
 
     // By peer, the position of what it is sent, or one before it.
     private readonly Dictionary<ulong, ulong> _sending = [];
+
+    // By peer, attempts in a row that came to nothing.
+    private readonly Dictionary<ulong, int> _fruitless = [];
+    private readonly CancellationTokenSource _stopping = new();
+
+    // All of it that is under way; under the gate.
+    private Task _work = Task.CompletedTask;
+    private bool _isStopped;
     private IncomingSnapshot? _incoming;
-    private Action? _install;
     private RaftCore? _core;
     private RaftDriver? _driver;
 
@@ -57,13 +73,11 @@ internal sealed class SnapshotTransfers(
         lock (_gate)
         {
             // The snapshot is opened later, and so at no earlier position.
-            if (!_sending.TryAdd(peer, machine.Durable.Index))
+            if (!_isStopped && _sending.TryAdd(peer, machine.Durable.Index))
             {
-                return;
+                _ = Begin(Task.Run(() => SendAsync(peer, term)));
             }
         }
-
-        _ = Task.Run(() => SendAsync(peer, term));
     }
 
     /// <inheritdoc/>
@@ -84,38 +98,6 @@ internal sealed class SnapshotTransfers(
         }
     }
 
-    /// <inheritdoc/>
-    public Action TakeInstall()
-    {
-        var install = _install;
-        Invariant.Check(install is not null);
-        _install = null;
-        return install;
-    }
-
-    /// <summary>A peer offers a snapshot. Null: not wanted now. I/O thread.</summary>
-    public ISnapshotReceiver? Offer(ulong from, SnapshotOffer offer)
-    {
-        lock (_gate)
-        {
-            if (_incoming is { } present)
-            {
-                if (present.Offer.Id == offer.Id && present.TryReopen())
-                {
-                    return present;
-                }
-
-                if (!present.TryGiveUp())
-                {
-                    return null;
-                }
-            }
-
-            var path = Path.Combine(directory, $"{IncomingPrefix}{offer.Id:x}");
-            return _incoming = new IncomingSnapshot(this, from, offer, path);
-        }
-    }
-
     private async Task SendAsync(ulong peer, ulong term)
     {
         var position = default(EntryId);
@@ -132,11 +114,16 @@ internal sealed class SnapshotTransfers(
 
             note($"node {peer:x16} is behind the log: it is sent a snapshot of entry {position.Index}, {offer.SizeBytes} bytes");
             using var source = new FileSource(path);
-            ok = await links.SendSnapshotAsync(peer, offer, source, CancellationToken.None) == SnapshotVerdict.Installed;
+            ok = await DeliverAsync(peer, offer, source);
         }
         catch (IOException)
         {
             // No way to the peer, or no room for the spool: the core asks again when the peer answers.
+        }
+        catch (OperationCanceledException)
+        {
+            File.Delete(path);
+            return; // This node stops.
         }
         catch (Exception e)
         {
@@ -146,6 +133,7 @@ internal sealed class SnapshotTransfers(
 
         File.Delete(path);
         note($"node {peer:x16} has {(ok ? "" : "not ")}taken over the snapshot of entry {position.Index}");
+        await PauseAsync(peer, ok).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         mailbox.Post(() =>
         {
             // At once: what the log is kept for is in one of the two at any time.
@@ -157,6 +145,63 @@ internal sealed class SnapshotTransfers(
         });
     }
 
+    /// <summary>Offers it, again and again while the peer refuses it unseen, for it is busy with another.</summary>
+    private async Task<bool> DeliverAsync(ulong peer, SnapshotOffer offer, FileSource source)
+    {
+        for (var offers = 1; ; offers++)
+        {
+            var verdict = await links.SendSnapshotAsync(peer, offer, source, _stopping.Token);
+            if (verdict != SnapshotVerdict.Refused || source.IsRead || offers == OffersMax)
+            {
+                return verdict == SnapshotVerdict.Installed;
+            }
+
+            await PauseAsync(peer, ok: false);
+            if (!IsWanted(peer, offer))
+            {
+                return false;
+            }
+        }
+    }
+
+    private async Task PauseAsync(ulong peer, bool ok)
+    {
+        int attempts;
+        lock (_gate)
+        {
+            if (ok)
+            {
+                _ = _fruitless.Remove(peer);
+                return;
+            }
+
+            attempts = _fruitless.GetValueOrDefault(peer);
+            _fruitless[peer] = attempts + 1;
+        }
+
+        var wait = Math.Min((long)BackOffMilliseconds << Math.Min(attempts, 10), BackOffMillisecondsMax);
+        await Task.Delay(TimeSpan.FromMilliseconds(wait), time, _stopping.Token);
+    }
+
+    /// <summary>This node leads as it did when it made the copy, and the peer still waits for one no newer.</summary>
+    private bool IsWanted(ulong peer, SnapshotOffer offer)
+    {
+        if (_driver?.View is not { Role: RaftRole.Leader } view || view.Term != offer.Term)
+        {
+            return false;
+        }
+
+        foreach (var other in view.Peers)
+        {
+            if (other.Id == peer)
+            {
+                return other.State == PeerState.Snapshot && other.PendingSnapshot <= offer.Position.Index;
+            }
+        }
+
+        return false;
+    }
+
     private (SnapshotOffer Offer, SnapshotMeta Meta) Spool(string path, ulong term)
     {
         using var reader = machine.OpenSnapshot();
@@ -166,6 +211,7 @@ internal sealed class SnapshotTransfers(
         int count;
         while ((count = reader.Read(buffer)) > 0)
         {
+            _stopping.Token.ThrowIfCancellationRequested();
             crc = Crc64.Append(crc, buffer.AsSpan(0, count));
             file.Write(buffer, 0, count);
         }
@@ -185,184 +231,49 @@ internal sealed class SnapshotTransfers(
         return bytes;
     }
 
-    private async Task<SnapshotVerdict> InstallAsync(IncomingSnapshot incoming)
+    /// <summary>Gives up what is half sent or received, and waits until nothing of it touches the state machine. No transfer begins
+    /// any more. After the last turn, and after the last write to the log.</summary>
+    public async ValueTask DisposeAsync()
     {
-        var offer = incoming.Offer;
-        var bytes = offer.Meta;
-        if (bytes.Length < 16)
-        {
-            return SnapshotVerdict.Damaged;
-        }
-
-        EngineState state;
-        try
-        {
-            state = EngineState.Decode(bytes.Span[16..]);
-        }
-        catch (FormatException)
-        {
-            return SnapshotVerdict.Damaged;
-        }
-
-        var members = new List<string>(state.Membership.Addresses.Values);
-        var meta = new SnapshotMeta(
-            offer.Position, BinaryPrimitives.ReadInt64LittleEndian(bytes.Span), members, bytes[16..]);
-        var writer = machine.CreateRestore(meta);
-        try
-        {
-            if (Feed(incoming.Path, writer) != BinaryPrimitives.ReadUInt64LittleEndian(bytes.Span[8..]))
-            {
-                return SnapshotVerdict.Damaged;
-            }
-
-            writer.Complete();
-            return await OfferToCoreAsync(incoming, meta, state, writer) ? SnapshotVerdict.Installed : SnapshotVerdict.Refused;
-        }
-        finally
-        {
-            writer.Dispose();
-        }
-    }
-
-    /// <summary>True once the state and the log have taken it over; false when it is not needed any more.</summary>
-    private async Task<bool> OfferToCoreAsync(
-        IncomingSnapshot incoming, SnapshotMeta meta, EngineState state, ISnapshotWriter writer)
-    {
-        var done = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
-        mailbox.Post(() =>
-        {
-            _install = () =>
-            {
-                apply.Replace(meta.Position.Index, state, writer.Commit);
-                note($"took over a snapshot of entry {meta.Position.Index} from node {incoming.From:x16}");
-                done.SetResult(true);
-            };
-            if (!_core!.OnSnapshotReceived(incoming.From, incoming.Offer.Term, meta.Position, state.Membership))
-            {
-                _install = null;
-                done.SetResult(false);
-            }
-
-            _driver!.Drain();
-        });
-        return await done.Task;
-    }
-
-    /// <returns>The checksum of what was fed, as <see cref="EncodeMeta"/> has it.</returns>
-    private static ulong Feed(string path, ISnapshotWriter writer)
-    {
-        using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
-        var buffer = new byte[CopyBytes];
-        var crc = Crc64.Start;
-        int count;
-        while ((count = file.Read(buffer)) > 0)
-        {
-            crc = Crc64.Append(crc, buffer.AsSpan(0, count));
-            writer.Write(buffer.AsSpan(0, count));
-        }
-
-        return crc;
-    }
-
-    /// <summary>Gives up what is half received. No transfer may begin any more.</summary>
-    public void Dispose()
-    {
+        Task work;
         lock (_gate)
         {
-            _ = _incoming?.TryGiveUp();
+            if (_isStopped)
+            {
+                return;
+            }
+
+            _isStopped = true;
+            _ = _incoming?.TryDisplace();
+            work = _work;
         }
+
+        await _stopping.CancelAsync();
+        await work.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        _stopping.Dispose();
     }
 
-    private void Forget(IncomingSnapshot incoming)
+    /// <summary>Under the gate, and not stopped.</summary>
+    private T Begin<T>(T work)
+        where T : Task
     {
-        lock (_gate)
-        {
-            if (ReferenceEquals(_incoming, incoming))
-            {
-                _incoming = null;
-            }
-        }
-
-        File.Delete(incoming.Path);
+        _work = Task.WhenAll(_work, work);
+        return work;
     }
 
     private sealed class FileSource(string path) : ISnapshotSource, IDisposable
     {
         private readonly Microsoft.Win32.SafeHandles.SafeFileHandle _file = File.OpenHandle(path);
 
-        public ValueTask<int> ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellation) =>
-            RandomAccess.ReadAsync(_file, buffer, offset, cancellation);
+        /// <summary>A peer has taken it up, so far as a connection went.</summary>
+        public bool IsRead { get; private set; }
+
+        public ValueTask<int> ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellation)
+        {
+            IsRead = true;
+            return RandomAccess.ReadAsync(_file, buffer, offset, cancellation);
+        }
 
         public void Dispose() => _file.Dispose();
     }
-
-    /// <summary>One snapshot on its way in; the file outlives a connection, so that a transfer can go on.</summary>
-    private sealed class IncomingSnapshot(SnapshotTransfers owner, ulong from, SnapshotOffer offer, string path) : ISnapshotReceiver
-    {
-        private readonly Microsoft.Win32.SafeHandles.SafeFileHandle _file =
-            File.OpenHandle(path, FileMode.Create, FileAccess.ReadWrite, FileShare.ReadWrite, FileOptions.None);
-
-        // 0: a connection is writing; 1: none is; 2: complete or given up.
-        private int _state;
-        private long _have;
-
-        public ulong From => from;
-
-        public SnapshotOffer Offer => offer;
-
-        public string Path => path;
-
-        public long HaveBytes => Interlocked.Read(ref _have);
-
-        public bool TryReopen() => Interlocked.CompareExchange(ref _state, 0, 1) == 1;
-
-        public bool TryGiveUp()
-        {
-            if (Interlocked.CompareExchange(ref _state, 2, 1) != 1)
-            {
-                return false;
-            }
-
-            _file.Dispose();
-            File.Delete(path);
-            return true;
-        }
-
-        public async ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> chunk, CancellationToken cancellation)
-        {
-            await RandomAccess.WriteAsync(_file, chunk, offset, cancellation);
-            _ = Interlocked.Exchange(ref _have, offset + chunk.Length);
-        }
-
-        public async ValueTask<SnapshotVerdict> CompleteAsync(CancellationToken cancellation)
-        {
-            _ = Interlocked.Exchange(ref _state, 2);
-            try
-            {
-                return await Task.Run(() => owner.InstallAsync(this), CancellationToken.None);
-            }
-            catch (Native.SyncFailedException e)
-            {
-                owner.Fail(e);
-                throw;
-            }
-            catch (IOException)
-            {
-                return SnapshotVerdict.Damaged;
-            }
-            finally
-            {
-                _file.Dispose();
-                owner.Forget(this);
-            }
-        }
-
-        public ValueTask DisposeAsync()
-        {
-            _ = Interlocked.CompareExchange(ref _state, 1, 0);
-            return ValueTask.CompletedTask;
-        }
-    }
-
-    private void Fail(Exception e) => fail(e);
 }

@@ -167,7 +167,7 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
         ulong peer, SnapshotOffer offer, ISnapshotSource source, CancellationToken cancellation)
     {
         using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, _stopping.Token);
-        var sender = new SnapshotSender(_options, offer, source);
+        var sender = new SnapshotSender(_options, offer, source, () => IsConnected(peer));
         for (var fruitless = 0; ; fruitless++)
         {
             var reached = sender.ReceivedBytes;

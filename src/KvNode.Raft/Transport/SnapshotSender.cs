@@ -9,7 +9,10 @@ namespace KvNode.Raft.Transport;
 /// receiver:          Resume | Verdict                      Verdict
 /// </code>
 /// </summary>
-internal sealed class SnapshotSender(TransportOptions options, SnapshotOffer offer, ISnapshotSource source)
+/// <param name="livesElsewhere">Whether the peer's other connections show that it lives. Then it may take its time: it installs what
+/// it has, or another transfer comes first. If not, silence ends the connection.</param>
+internal sealed class SnapshotSender(
+    TransportOptions options, SnapshotOffer offer, ISnapshotSource source, Func<bool> livesElsewhere)
 {
     private static readonly PooledFrameMemory Memory = new();
 
@@ -21,7 +24,13 @@ internal sealed class SnapshotSender(TransportOptions options, SnapshotOffer off
     public async Task<SnapshotVerdict> SendAsync(PeerChannel channel, CancellationToken cancellation)
     {
         Invariant.Check(offer.Meta.Length <= TransportLimits.ControlBytesMax);
-        using var exchange = new FrameExchange(channel, Memory, TransportLimits.ControlBytesMax);
+        using var watch = new SilenceWatch(options, cancellation, livesElsewhere);
+        using var exchange = new FrameExchange(channel, Memory, TransportLimits.ControlBytesMax, watch);
+        return await SendAsync(exchange, watch.Token);
+    }
+
+    private async Task<SnapshotVerdict> SendAsync(FrameExchange exchange, CancellationToken cancellation)
+    {
         await exchange.SendAsync(FrameType.Offer, flags: 0, SnapshotTransfer.Slots(offer), offer.Meta, cancellation);
         var (resume, nothing) = await exchange.ReceiveAsync(FrameType.Resume, FrameType.Verdict, cancellation);
         nothing?.Release();

@@ -40,6 +40,9 @@ internal interface ISnapshotReceiver : IAsyncDisposable
     /// <summary>How much of the offered content is here already, from an earlier connection; the transfer goes on there.</summary>
     long HaveBytes { get; }
 
+    /// <summary>Cancelled when something newer takes this transfer's place: the connection is closed.</summary>
+    CancellationToken Displaced { get; }
+
     /// <param name="chunk">Valid until the call completes. Chunks come in order and without gaps, from
     /// <see cref="HaveBytes"/> on.</param>
     ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> chunk, CancellationToken cancellation);
@@ -65,14 +68,16 @@ internal static class SnapshotTransfer
         return slots;
     }
 
-    /// <summary>Serves one connection. Holds one chunk in memory at a time.</summary>
+    /// <summary>Serves one connection. Holds one chunk in memory at a time. A sender that falls silent is not waited for: what
+    /// it has sent is kept for its next connection, but another's transfer may begin.</summary>
     public static async Task ReceiveAsync(
         PeerChannel channel, IPeerSink sink, ulong from, TransportOptions options, CancellationToken stopping)
     {
-        using var exchange = new FrameExchange(channel, Memory, TransportLimits.ChunkBytes);
+        using var watch = new SilenceWatch(options, stopping);
+        using var exchange = new FrameExchange(channel, Memory, TransportLimits.ChunkBytes, watch);
         SnapshotOffer offer;
         using (var time = new CancellationTokenSource(options.HandshakeTimeout, options.Time))
-        using (var either = CancellationTokenSource.CreateLinkedTokenSource(stopping, time.Token))
+        using (var either = CancellationTokenSource.CreateLinkedTokenSource(watch.Token, time.Token))
         {
             var (header, payload) = await exchange.ReceiveAsync(FrameType.Offer, FrameType.Offer, either.Token);
             offer = Offer(in header, payload?.Memory.ToArray() ?? []);
@@ -82,7 +87,7 @@ internal static class SnapshotTransfer
         var receiver = sink.OnSnapshotOffer(from, offer);
         if (receiver is null)
         {
-            await SendVerdictAsync(exchange, SnapshotVerdict.Refused, stopping);
+            await SendVerdictAsync(exchange, SnapshotVerdict.Refused, watch.Token);
             return;
         }
 
@@ -90,11 +95,12 @@ internal static class SnapshotTransfer
         SnapshotVerdict verdict;
         await using (receiver)
         {
-            await ReceiveContentAsync(exchange, receiver, offer.SizeBytes, stopping);
+            using var either = CancellationTokenSource.CreateLinkedTokenSource(watch.Token, receiver.Displaced);
+            await ReceiveContentAsync(exchange, receiver, offer.SizeBytes, either.Token);
             verdict = await receiver.CompleteAsync(stopping);
         }
 
-        await SendVerdictAsync(exchange, verdict, stopping);
+        await SendVerdictAsync(exchange, verdict, watch.Token);
     }
 
     private static SnapshotOffer Offer(in PeerFrameHeader header, byte[] meta) => (long)header.Slots[3] < 0

@@ -59,7 +59,8 @@ internal sealed record TransportOptions
     /// <summary>A connection on which nothing went out for so long carries a ping.</summary>
     public TimeSpan PingInterval { get; init; } = TimeSpan.FromSeconds(1);
 
-    /// <summary>A connection from which nothing came for so many ping intervals is closed.</summary>
+    /// <summary>A connection from which nothing came for so many ping intervals is closed; of one that carries a snapshot, where
+    /// nothing moved.</summary>
     public int SilentIntervalsMax { get; init; } = 5;
 
     /// <summary>Bytes a second of snapshots to one peer; 0 for as fast as it goes.</summary>

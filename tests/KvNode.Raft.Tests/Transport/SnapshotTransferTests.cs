@@ -160,6 +160,99 @@ public sealed class SnapshotTransferTests
         }
     }
 
+    [Fact]
+    public async Task SenderThatFallsSilentIsNotWaitedForAndGoesOnWhereItWas()
+    {
+        using var one = new TestNode(1);
+        using var two = new TestNode(2, configure: Quick);
+        TestNode.Join(one, two);
+        var content = Content(2 * MiB);
+        var source = new MemorySource(content) { Gate = new SemaphoreSlim(1) };
+        var store = new MemoryReceiver();
+        two.Sink.Offer = (_, _) => store;
+        var transfer = one.Transport.SendSnapshotAsync(2, Offer(content.Length), source, default).AsTask();
+
+        // The source gives one piece and then nothing: as if the sender had been stopped there.
+        while (store.Disposals == 0)
+        {
+            await Task.Delay(2);
+        }
+
+        Assert.Equal([0L], store.Writes);
+        _ = source.Gate.Release(4);
+        Assert.Equal(SnapshotVerdict.Installed, await transfer);
+        Assert.True(content.AsSpan().SequenceEqual(store.Content));
+        Assert.Equal([0L, MiB], store.Writes);
+    }
+
+    [Fact]
+    public async Task ReceiverThatHangsIsGivenUp()
+    {
+        var hangs = false;
+        using var one = new TestNode(1, configure: static options => Quick(options) with
+        {
+            ConnectTimeout = TimeSpan.FromMilliseconds(100),
+            HandshakeTimeout = TimeSpan.FromMilliseconds(100),
+        });
+        using var two = new TestNode(2, wrap: channel => new MuteChannel(channel, () => Volatile.Read(ref hangs)));
+        TestNode.Join(one, two);
+        await two.WhenCalledByAsync(one);
+        two.Sink.Offer = (_, _) =>
+        {
+            Volatile.Write(ref hangs, true);
+            return new MemoryReceiver();
+        };
+        two.Transport.SetPeers(new Dictionary<ulong, string>());
+        _ = await Assert.ThrowsAsync<TransportException>(
+            async () => await one.Transport.SendSnapshotAsync(2, Offer(MiB), new MemorySource(Content(MiB)), default)
+                .AsTask().WaitAsync(TestNode.Patience));
+    }
+
+    [Fact]
+    public async Task ReceiverThatTakesItsTimeIsWaitedForWhileItLives()
+    {
+        using var one = new TestNode(1, configure: static options => Quick(options) with { SilentIntervalsMax = 25 });
+        using var two = new TestNode(2, configure: static options => options with { PingInterval = TimeSpan.FromMilliseconds(20) });
+        TestNode.Join(one, two);
+        var store = new MemoryReceiver { Install = new SemaphoreSlim(0) };
+        two.Sink.Offer = (_, _) => store;
+        var transfer = one.Transport.SendSnapshotAsync(2, Offer(MiB), new MemorySource(Content(MiB)), default).AsTask();
+        await Task.WhenAny(transfer, Task.Delay(TimeSpan.FromSeconds(1.5)));
+        Assert.Equal(0, store.Disposals);
+        _ = store.Install.Release();
+        Assert.Equal(SnapshotVerdict.Installed, await transfer);
+    }
+
+    [Fact]
+    public async Task DisplacedTransferEndsWithItsConnection()
+    {
+        using var one = new TestNode(1);
+        using var two = new TestNode(2);
+        TestNode.Join(one, two);
+        using var displaced = new CancellationTokenSource();
+        var store = new MemoryReceiver { Displaced = displaced.Token };
+        var offers = 0;
+        two.Sink.Offer = (_, _) => ++offers == 1 ? store : null;
+        var source = new MemorySource(Content(MiB)) { Gate = new SemaphoreSlim(0) };
+        var transfer = one.Transport.SendSnapshotAsync(2, Offer(MiB), source, default).AsTask();
+        while (Volatile.Read(ref offers) == 0)
+        {
+            await Task.Delay(2);
+        }
+
+        await displaced.CancelAsync();
+        while (store.Disposals == 0)
+        {
+            await Task.Delay(2);
+        }
+
+        _ = source.Gate.Release(4);
+        Assert.Equal(SnapshotVerdict.Refused, await transfer);
+    }
+
+    private static TransportOptions Quick(TransportOptions options) =>
+        options with { PingInterval = TimeSpan.FromMilliseconds(20), SilentIntervalsMax = 10 };
+
     private static SnapshotOffer Offer(long bytes) => new(new EntryId(1, 1), 1, 1, bytes, default);
 
     private static byte[] Content(int bytes)
@@ -175,12 +268,19 @@ public sealed class SnapshotTransferTests
 
         public long ReadBytes => Volatile.Read(ref _readBytes);
 
-        public ValueTask<int> ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellation)
+        public SemaphoreSlim? Gate { get; init; }
+
+        public async ValueTask<int> ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellation)
         {
+            if (Gate is not null)
+            {
+                await Gate.WaitAsync(cancellation);
+            }
+
             var bytes = Math.Min(buffer.Length, content.Length - (int)offset);
             content.AsMemory((int)offset, bytes).CopyTo(buffer);
             _ = Interlocked.Add(ref _readBytes, bytes);
-            return ValueTask.FromResult(bytes);
+            return bytes;
         }
     }
 
@@ -197,6 +297,8 @@ public sealed class SnapshotTransferTests
 
         public SemaphoreSlim? Gate { get; init; }
 
+        public SemaphoreSlim? Install { get; init; }
+
         public List<long> Writes { get; } = [];
 
         public int MostAtOnce { get; private set; }
@@ -206,6 +308,8 @@ public sealed class SnapshotTransferTests
         public byte[] Content => [.. _content];
 
         public long HaveBytes => _content.Count;
+
+        public CancellationToken Displaced { get; init; }
 
         public async ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> chunk, CancellationToken cancellation)
         {
@@ -225,13 +329,30 @@ public sealed class SnapshotTransferTests
             _ = Interlocked.Decrement(ref _inside);
         }
 
-        public ValueTask<SnapshotVerdict> CompleteAsync(CancellationToken cancellation) => ValueTask.FromResult(Verdict);
+        public async ValueTask<SnapshotVerdict> CompleteAsync(CancellationToken cancellation)
+        {
+            if (Install is not null)
+            {
+                await Install.WaitAsync(cancellation);
+            }
+
+            return Verdict;
+        }
 
         public ValueTask DisposeAsync()
         {
             _ = Interlocked.Increment(ref _disposals);
             return ValueTask.CompletedTask;
         }
+    }
+
+    /// <summary>Takes what is to be sent and sends nothing of it while it hangs.</summary>
+    private sealed class MuteChannel(PeerChannel inner, Func<bool> hangs) : WrappedChannel(inner)
+    {
+        public override int TrySend(ReadOnlySpan<byte> bytes) => hangs() ? bytes.Length : base.TrySend(bytes);
+
+        public override ValueTask SendAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellation) =>
+            hangs() ? ValueTask.CompletedTask : base.SendAsync(bytes, cancellation);
     }
 
     private sealed class ShortLivedChannel(PeerChannel inner, int bytesMax) : WrappedChannel(inner)
