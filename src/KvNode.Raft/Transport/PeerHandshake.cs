@@ -120,6 +120,7 @@ internal static class PeerHandshake
     }
 
     /// <summary>The called end: lets the caller in, or tells it why not and throws.</summary>
+    /// <param name="onHello">Called when the caller's hello has come and is sound.</param>
     /// <param name="admit">Asked last, when the caller has proven itself; what is not <see cref="PeerRefusal.None"/> refuses.</param>
     /// <exception cref="PeerProtocolException">The caller is no peer.</exception>
     /// <exception cref="PeerRefusedException">The caller was refused.</exception>
@@ -127,11 +128,13 @@ internal static class PeerHandshake
         PeerChannel channel,
         PeerIdentity self,
         TransportSecurity security,
+        Action onHello,
         Func<PeerHello, PeerRefusal> admit,
         CancellationToken cancellation)
     {
         RequireReach(channel, security);
         var (hello, helloBytes) = await ReceiveHelloAsync(channel, self, cancellation);
+        onHello();
         var challenge = EncodeChallenge(self, Judge(hello, self, channel, security), security);
         await channel.SendAsync(challenge, cancellation);
         Check((PeerRefusal)challenge[10]);

@@ -9,6 +9,7 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
     private readonly TransportOptions _options;
     private readonly NoticeBoard _board;
     private readonly PeerDialer _dialer;
+    private readonly HandshakeRoom _handshakes;
     private readonly CancellationTokenSource _stopping = new();
     private readonly Lock _lock = new();
     private readonly ITimer _ticks;
@@ -22,7 +23,6 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
 
     // Peers named before there was a sink; under the lock.
     private IReadOnlyDictionary<ulong, string>? _earlyPeers;
-    private int _handshakes;
     private bool _isStopped;
 
     public PeerTransport(TransportOptions options)
@@ -32,6 +32,7 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
         _self = options.Identity;
         _board = new NoticeBoard(options.Notice, options.Time);
         _dialer = new PeerDialer(options);
+        _handshakes = new HandshakeRoom(TransportLimits.HandshakesMax, options);
         _ticks = options.Time.CreateTimer(_ => Tick(), state: null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
     }
 
@@ -277,21 +278,17 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
             return null;
         }
 
-        using var time = new CancellationTokenSource(_options.HandshakeTimeout, _options.Time);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(time.Token, _stopping.Token);
+        using var place = _handshakes.Enter();
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(place.End, _stopping.Token);
         try
         {
-            return Interlocked.Increment(ref _handshakes) > TransportLimits.HandshakesMax
-                ? throw new PeerProtocolException("too many connections that have not proven anything yet")
-                : await PeerHandshake.AnswerAsync(channel, Self, _options.Security, Admit, either.Token);
+            return await PeerHandshake.AnswerAsync(channel, Self, _options.Security, place.OnHello, Admit, either.Token);
         }
-        catch (OperationCanceledException) when (time.IsCancellationRequested)
+        catch (OperationCanceledException) when (!_stopping.IsCancellationRequested)
         {
-            throw new PeerProtocolException("it did not complete the handshake in time");
-        }
-        finally
-        {
-            _ = Interlocked.Decrement(ref _handshakes);
+            throw new PeerProtocolException(place.IsDisplaced
+                ? "too many connections that have not proven anything yet"
+                : "it did not complete the handshake in time");
         }
     }
 

@@ -45,7 +45,10 @@ internal sealed record TransportOptions
 
     public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(3);
 
-    /// <summary>For each side of a handshake as a whole.</summary>
+    /// <summary>For the caller's first bytes, which it sends at once and in one piece.</summary>
+    public TimeSpan HelloTimeout { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>For the calling side of a handshake as a whole, and for what follows the hello at the called one.</summary>
     public TimeSpan HandshakeTimeout { get; init; } = TimeSpan.FromSeconds(5);
 
     /// <summary>Wait before the second attempt to connect; doubled after each, up to <see cref="BackOffMax"/>.</summary>
@@ -87,7 +90,7 @@ internal static class TransportLimits
     /// <summary>The longest address that a peer may give.</summary>
     public const int AddressBytesMax = 255;
 
-    /// <summary>Accepted connections that have not proven anything yet; more are closed.</summary>
+    /// <summary>Accepted connections that have not proven anything yet; a further one takes the place of the oldest.</summary>
     public const int HandshakesMax = 64;
 
     /// <summary>Nodes that are not members and are connected all the same: joining or removed ones. More are refused.</summary>

@@ -236,6 +236,76 @@ public sealed class PeerHandshakeTests
         Assert.Contains("in time", Assert.Single(called.Notices, static n => n.Kind == PeerNoticeKind.Refused).Detail, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task HelloHasAShortTimeOfItsOwn()
+    {
+        using var called = new TestNode(1, configure: static options => options with
+        {
+            HelloTimeout = TimeSpan.FromMilliseconds(50),
+            HandshakeTimeout = TestNode.Patience,
+        });
+        Assert.Empty(await TalkAsync(called, PeerMagic.Value.ToArray(), end: false).WaitAsync(TestNode.Patience / 2));
+
+        // What comes after the hello has the rest of the time.
+        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        await socket.ConnectAsync(IPAddress.Loopback, called.Port);
+        _ = await socket.SendAsync(Hello(7, 2));
+        var buffer = new byte[200];
+        Assert.Equal(64, await socket.ReceiveAsync(buffer).WaitAsync(TestNode.Patience));
+        await Task.Delay(200);
+        _ = await socket.SendAsync(new byte[32]);
+        Assert.Equal(40, await socket.ReceiveAsync(buffer).WaitAsync(TestNode.Patience));
+        Assert.Equal((byte)PeerRefusal.None, buffer[0]);
+    }
+
+    [Fact]
+    public async Task WhoOnlyHoldsConnectionsOpenLocksNobodyOut()
+    {
+        using var called = new TestNode(1, security: Secret, configure: static options => options with
+        {
+            HelloTimeout = TestNode.Patience,
+            HandshakeTimeout = TestNode.Patience,
+        });
+        var idle = new List<Socket>();
+        try
+        {
+            for (var i = 0; i < TransportLimits.HandshakesMax; i++)
+            {
+                idle.Add(new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));
+                await idle[i].ConnectAsync(IPAddress.Loopback, called.Port);
+
+                // The first has said hello already, and keeps its place for it.
+                _ = await idle[i].SendAsync(i == 0 ? Hello(7, 2) : PeerMagic.Value.ToArray());
+                _ = i > 0 ? 0 : await idle[i].ReceiveAsync(new byte[64]);
+            }
+
+            using var caller = new TestNode(2, security: Secret);
+            for (var i = 1; i <= 3; i++)
+            {
+                Assert.Null(await CallAsync(caller, called, expected: 1));
+            }
+
+            Assert.Equal(0, await EndAsync(idle[1]));
+            Assert.False(idle[0].Poll(0, SelectMode.SelectRead));
+        }
+        finally
+        {
+            idle.ForEach(static socket => socket.Dispose());
+        }
+    }
+
+    private static async Task<int> EndAsync(Socket socket)
+    {
+        try
+        {
+            return await socket.ReceiveAsync(new byte[1]).WaitAsync(TestNode.Patience);
+        }
+        catch (SocketException)
+        {
+            return 0; // Closed with bytes unread.
+        }
+    }
+
     private static void AssertUntouched(TestNode node)
     {
         Assert.Empty(node.Sink.All);
