@@ -79,11 +79,19 @@ internal static partial class Log
     [LoggerMessage(4003, LogLevel.Information, "Connected with node {Peer} at {Address}")]
     public static partial void PeerConnected(ILogger logger, string peer, string address);
 
-    [LoggerMessage(4005, LogLevel.Error, "Connection of the node at {Address} closed by a defect of kvnode, please report it")]
-    public static partial void PeerFailed(ILogger logger, Exception cause, string address);
+    [LoggerMessage(4005, LogLevel.Error,
+        "Connection of the node at {Address} closed by a defect of kvnode, please report it ({Suppressed} more before)")]
+    public static partial void PeerFailed(ILogger logger, Exception cause, string address, long suppressed);
 
     [LoggerMessage(4006, LogLevel.Warning, "Node {Peer} cannot be reached at {Address}: {Reason}")]
     public static partial void PeerUnreachable(ILogger logger, string peer, string address, string reason);
+
+    [LoggerMessage(4007, LogLevel.Warning,
+        "Nodes connect and disconnect again and again, the last one node {Peer} at {Address}: {Suppressed} lines were left out")]
+    public static partial void PeersFlap(ILogger logger, string peer, string address, long suppressed);
+
+    [LoggerMessage(4008, LogLevel.Warning, "No other node will accept this node's certificate: {Reason}")]
+    public static partial void OwnCertificate(ILogger logger, string reason);
 
     [LoggerMessage(4004, LogLevel.Warning, "No connection with node {Peer} at {Address} any more: {Reason}")]
     public static partial void PeerDisconnected(ILogger logger, string peer, string address, string reason);

@@ -2,12 +2,21 @@ namespace KvNode.Raft.Transport;
 
 /// <summary>
 /// Passes notices on, at most one of each kind in a second: whoever knocks ever so often fills no log. What is refused again
-/// and again for the same reason is said once, until the reason is another one or there was a connection in between.
+/// and again for the same reason is said once, until the reason is another one or there was a connection in between. Ways that
+/// come and go are said at once, of each member, until they do so too often: then once in a while, with how many were left out.
 /// </summary>
 internal sealed class NoticeBoard(Action<PeerNotice> notice, TimeProvider time)
 {
     /// <summary>Refused callers remembered; beyond it all are forgotten, and said again.</summary>
     private const int CallersMax = 256;
+
+    /// <summary>News of one peer's ways that are all said at once: it goes and comes back, twice.</summary>
+    private const int WaysMax = 4;
+
+    /// <summary>Strangers share one place here: ids cost them nothing.</summary>
+    private const ulong Strangers = 0;
+
+    private static readonly TimeSpan WaysTime = TimeSpan.FromSeconds(10);
 
     private readonly Lock _lock = new();
     private readonly long[] _lastAt = new long[Enum.GetValues<PeerNoticeKind>().Length];
@@ -18,13 +27,14 @@ internal sealed class NoticeBoard(Action<PeerNotice> notice, TimeProvider time)
     private readonly Dictionary<ulong, (string Address, string Detail)> _called = [];
     private readonly HashSet<(string Host, string Detail)> _callers = [];
 
+    // What was said lately of ways; gone when there was no news for a while.
+    private readonly Dictionary<ulong, Ways> _ways = [];
+
     public void Post(PeerNotice news)
     {
-        // Ways that come and go are few, and none of them is left out: people read them together.
         if (news.Kind is PeerNoticeKind.Connected or PeerNoticeKind.Disconnected)
         {
-            Forget(news.Peer);
-            notice(news);
+            PostWay(news);
             return;
         }
 
@@ -44,6 +54,61 @@ internal sealed class NoticeBoard(Action<PeerNotice> notice, TimeProvider time)
             _suppressed[kind] = 0;
         }
 
+        notice(news);
+    }
+
+    /// <summary>Now and then: says what was left out, once its time is up.</summary>
+    public void Tick()
+    {
+        lock (_lock)
+        {
+            foreach (var (peer, ways) in _ways)
+            {
+                if (time.GetElapsedTime(ways.Since) < WaysTime)
+                {
+                    continue;
+                }
+
+                if (ways.LeftOut == 0)
+                {
+                    _ = _ways.Remove(peer); // While enumerating: a dictionary allows it.
+                    continue;
+                }
+
+                Say(ways.Last with { Suppressed = ways.LeftOut - 1 });
+                (ways.Since, ways.LeftOut) = (time.GetTimestamp(), 0);
+            }
+        }
+    }
+
+    private void PostWay(in PeerNotice news)
+    {
+        lock (_lock)
+        {
+            var key = news.IsStranger ? Strangers : news.Peer;
+            if (!_ways.TryGetValue(key, out var ways) || (ways.LeftOut == 0 && time.GetElapsedTime(ways.Since) >= WaysTime))
+            {
+                _ways[key] = ways = new Ways { Since = time.GetTimestamp() };
+            }
+
+            if (ways.Said < WaysMax)
+            {
+                ways.Said++;
+                Say(news);
+                return;
+            }
+
+            ways.LeftOut++;
+            ways.Last = news;
+        }
+    }
+
+    /// <summary>Under the lock, so that what is said last of a peer is how it is.</summary>
+    private void Say(in PeerNotice news)
+    {
+        // Which of the refused callers this peer was is not known: all are news again.
+        _ = _called.Remove(news.Peer);
+        _callers.Clear();
         notice(news);
     }
 
@@ -74,13 +139,17 @@ internal sealed class NoticeBoard(Action<PeerNotice> notice, TimeProvider time)
         }
     }
 
-    /// <summary>Which of the refused callers this peer was is not known: all are news again.</summary>
-    private void Forget(ulong peer)
+    /// <summary>What one peer's ways were lately.</summary>
+    private sealed class Ways
     {
-        lock (_lock)
-        {
-            _ = _called.Remove(peer);
-            _callers.Clear();
-        }
+        /// <summary>When the first of these was said, or a number of them that were left out.</summary>
+        public long Since { get; set; }
+
+        public int Said { get; set; }
+
+        /// <summary>Since then, <see cref="Last"/> among them.</summary>
+        public long LeftOut { get; set; }
+
+        public PeerNotice Last { get; set; }
     }
 }

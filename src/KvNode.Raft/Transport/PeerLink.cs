@@ -175,7 +175,7 @@ internal sealed class PeerLink(ulong peer, IPeerSink sink, Action<PeerNotice> no
         {
             if (!_isStopping)
             {
-                notice(new PeerNotice(PeerNoticeKind.Disconnected, peer, Address ?? address, reason, 0));
+                Note(PeerNoticeKind.Disconnected, address, reason);
             }
 
             sink.OnUnreachable(peer);
@@ -184,10 +184,13 @@ internal sealed class PeerLink(ulong peer, IPeerSink sink, Action<PeerNotice> no
 
         if (before is null)
         {
-            notice(new PeerNotice(PeerNoticeKind.Connected, peer, Address ?? address, "", 0));
+            Note(PeerNoticeKind.Connected, address, "");
         }
 
         sink.OnConnected(peer, way.Peer.Address);
         return false;
     }
+
+    private void Note(PeerNoticeKind kind, string address, string detail) =>
+        notice(new PeerNotice(kind, peer, Address ?? address, detail, 0) { IsStranger = Address is null });
 }

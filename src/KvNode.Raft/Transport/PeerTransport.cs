@@ -476,6 +476,7 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
 
     private void Tick()
     {
+        _board.Tick();
         foreach (var link in Volatile.Read(ref _all))
         {
             link.Tick();

@@ -126,4 +126,8 @@ public enum PeerNoticeKind
 /// <param name="Address">The other end's.</param>
 /// <param name="Suppressed">Notices of the same kind that were left out since the last one.</param>
 public readonly record struct PeerNotice(
-    PeerNoticeKind Kind, ulong Peer, string Address, string Detail, long Suppressed);
+    PeerNoticeKind Kind, ulong Peer, string Address, string Detail, long Suppressed)
+{
+    /// <summary>The peer is no member, as far as is known here.</summary>
+    public bool IsStranger { get; init; }
+}

@@ -9,6 +9,11 @@ internal static class PeerLog
     public static Action<PeerNotice> To(ILogger log) => notice =>
     {
         var peer = notice.Peer.ToString("x16", CultureInfo.InvariantCulture);
+        if (notice is { Kind: PeerNoticeKind.Connected or PeerNoticeKind.Disconnected, Suppressed: > 0 })
+        {
+            Log.PeersFlap(log, peer, notice.Address, notice.Suppressed);
+        }
+
         switch (notice.Kind)
         {
             case PeerNoticeKind.LoopbackOnly:

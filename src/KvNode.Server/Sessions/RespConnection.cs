@@ -18,6 +18,9 @@ internal sealed class RespConnection(SessionServices services, ClientList client
 
     private const int PeerProbes = 3;
 
+    // A peer that meets a defect comes back at once, and meets it again.
+    private readonly Sparingly _defects = new(TimeSpan.FromSeconds(10), TimeProvider.System);
+
     public override async Task OnConnectedAsync(ConnectionContext connection)
     {
         Interlocked.Increment(ref services.Stats.ConnectionsReceived);
@@ -72,7 +75,10 @@ internal sealed class RespConnection(SessionServices services, ClientList client
         catch (Exception e)
         {
             // The transport deals with what is wrong in the world: this is wrong in here.
-            Log.PeerFailed(log, e, Text(connection.RemoteEndPoint));
+            if (_defects.TrySay(out var suppressed))
+            {
+                Log.PeerFailed(log, e, Text(connection.RemoteEndPoint), suppressed);
+            }
         }
     }
 

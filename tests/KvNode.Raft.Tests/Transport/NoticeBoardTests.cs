@@ -62,6 +62,58 @@ public sealed class NoticeBoardTests
         Assert.False(Says(PeerNoticeKind.Refused, 0, "h0:1", "no proof"));
     }
 
+    [Fact]
+    public void APeerThatComesAndGoesIsSaidAtOnceUntilItIsTooOften()
+    {
+        // A restart, and another one soon after.
+        Assert.True(Says(PeerNoticeKind.Connected, 2, "b:1", "", afterMs: 0));
+        Assert.True(Says(PeerNoticeKind.Disconnected, 2, "b:1", "gone", afterMs: 100));
+        Assert.True(Says(PeerNoticeKind.Connected, 2, "b:1", "", afterMs: 100));
+        Assert.True(Says(PeerNoticeKind.Disconnected, 2, "b:1", "gone", afterMs: 100));
+        for (var i = 0; i < 300; i++)
+        {
+            var kind = i % 2 == 0 ? PeerNoticeKind.Connected : PeerNoticeKind.Disconnected;
+            Assert.False(Says(kind, 2, "b:1", "gone", afterMs: 20));
+            _board.Tick();
+        }
+
+        // Others are not concerned.
+        Assert.True(Says(PeerNoticeKind.Connected, 3, "c:1", "", afterMs: 0));
+        Assert.False(Says(PeerNoticeKind.Connected, 2, "b:1", "", afterMs: 0));
+        var before = _told.Count;
+        _clock.Now += 10_000;
+        _board.Tick();
+        var said = Assert.Single(_told.Skip(before));
+        Assert.Equal((PeerNoticeKind.Connected, 2ul, 300L), (said.Kind, said.Peer, said.Suppressed));
+
+        // It goes on: once in each interval. Then it is quiet for one, and all is news again.
+        Assert.False(Says(PeerNoticeKind.Disconnected, 2, "b:1", "gone", afterMs: 1000));
+        _clock.Now += 9_000;
+        _board.Tick();
+        Assert.Equal(before + 2, _told.Count);
+        Assert.Equal((PeerNoticeKind.Disconnected, 0L), (_told[^1].Kind, _told[^1].Suppressed));
+        Assert.True(Says(PeerNoticeKind.Connected, 2, "b:1", "", afterMs: 10_000));
+    }
+
+    [Fact]
+    public void StrangersShareOneLimitAndDoNotMakeRefusalsNewsAgain()
+    {
+        Assert.True(Says(PeerNoticeKind.Refused, 0, "[::1]:1000", "no proof"));
+        var said = 0;
+        for (var i = 0; i < 20_000; i++)
+        {
+            var before = _told.Count;
+            _board.Post(new PeerNotice(PeerNoticeKind.Connected, 900 + (ulong)i, "s:1", "", 0) { IsStranger = true });
+            said += _told.Count - before;
+        }
+
+        Assert.Equal(4, said);
+        Assert.True(Says(PeerNoticeKind.Refused, 0, "[::1]:1001", "no proof"));
+        _board.Post(new PeerNotice(PeerNoticeKind.Disconnected, 900, "s:1", "", 0) { IsStranger = true });
+        Assert.False(Says(PeerNoticeKind.Refused, 0, "[::1]:1002", "no proof"));
+        Assert.True(Says(PeerNoticeKind.Connected, 2, "b:1", "", afterMs: 0));
+    }
+
     private bool Says(PeerNoticeKind kind, ulong peer, string address, string detail, int afterMs = 2000)
     {
         _clock.Now += afterMs;
