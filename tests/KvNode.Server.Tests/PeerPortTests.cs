@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Security;
 using System.Net.Sockets;
@@ -15,6 +16,7 @@ using KvNode.Server.Resp;
 using KvNode.Server.Sessions;
 using KvNode.Storage;
 using KvNode.Testing;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
 
@@ -31,6 +33,7 @@ public sealed class PeerPortTests : IAsyncDisposable
 
     private readonly TempDirectory _directory = new("peerport");
     private readonly EchoPeers _peers = new();
+    private readonly EventLog _log = new();
     private readonly ServerStats _stats = new();
     private readonly ClientList _clients;
     private readonly Store _store;
@@ -231,6 +234,51 @@ public sealed class PeerPortTests : IAsyncDisposable
         Assert.Equal("+PONG\r\n", await ClientAsync(client, "PING\r\n"));
     }
 
+    [Fact]
+    public async Task CertificateOfAnotherAuthorityIsRefusedAndTheReasonIsTold()
+    {
+        await ListenAsync(tls: true);
+        var (known, foreign) = (_tls!, MakeTls());
+        try
+        {
+            _tls = foreign;
+            _ = await Assert.ThrowsAnyAsync<Exception>(async () =>
+            {
+                var options = foreign.ClientOptions("127.0.0.1");
+                options.CertificateChainPolicy = null;
+                options.RemoteCertificateValidationCallback = static (_, shown, _, _) => shown?.Subject == "CN=node";
+                using var socket = new Socket(SocketType.Stream, ProtocolType.Tcp);
+                await socket.ConnectAsync(IPAddress.Loopback, Port);
+                await using var secure = new SslStream(new NetworkStream(socket));
+                await secure.AuthenticateAsClientAsync(options);
+                _ = await EchoAsync(secure, Magic);
+            });
+        }
+        finally
+        {
+            _tls = known;
+            foreign.Dispose();
+        }
+
+        Assert.Contains("CN=node", Assert.Single(_peers.Refusals), StringComparison.Ordinal);
+        Assert.Empty(_peers.Remotes);
+    }
+
+    [Fact]
+    public async Task DefectThatAPeerMeetsAgainAndAgainIsLoggedOnceInAWhile()
+    {
+        await ListenAsync(tls: false);
+        _peers.Failure = new InvalidOperationException("a defect");
+        for (var i = 0; i < 20; i++)
+        {
+            await using var peer = await ConnectAsync();
+            await peer.WriteAsync(Magic);
+            Assert.Equal(0, await peer.ReadAsync(new byte[1]).AsTask().WaitAsync(Patience));
+        }
+
+        Assert.Equal([4005], _log.Events.Where(static id => id == 4005));
+    }
+
     private int Port => IPEndPoint.Parse(_listener!.Address).Port;
 
     private async Task ListenAsync(bool tls, int clientsMax = 100)
@@ -249,10 +297,10 @@ public sealed class PeerPortTests : IAsyncDisposable
         _tls = tls ? MakeTls() : null;
         _listener = await Listener.StartAsync(
             new ListenAddress("127.0.0.1", 0),
-            new RespConnection(services, _clients, NullLogger.Instance, _peers),
+            new RespConnection(services, _clients, _log, _peers),
             _clients,
             clientsMax,
-            _tls is null ? null : new TlsConnections(_tls, NullLogger.Instance));
+            _tls is null ? null : new TlsConnections(_tls, NullLogger.Instance, _peers));
     }
 
     private async Task<Stream> ConnectAsync(bool certified = false)
@@ -323,6 +371,21 @@ public sealed class PeerPortTests : IAsyncDisposable
         return new TlsMaterial(certificate, [], [certificate]);
     }
 
+    /// <summary>Keeps the ids of what was logged.</summary>
+    private sealed class EventLog : ILogger
+    {
+        public ConcurrentQueue<int> Events { get; } = new();
+
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
+
+        public bool IsEnabled(LogLevel logLevel) => true;
+
+        public void Log<TState>(
+            LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) =>
+            Events.Enqueue(eventId.Id);
+    }
+
     /// <summary>Says back whatever it hears.</summary>
     private sealed class EchoPeers : IPeerAcceptor
     {
@@ -332,10 +395,21 @@ public sealed class PeerPortTests : IAsyncDisposable
 
         public TaskCompletionSource Ended { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
+        public Exception? Failure { get; set; }
+
+        public List<string> Refusals { get; } = [];
+
+        public void NoteRefused(EndPoint? remote, string reason) => Refusals.Add(reason);
+
         public async Task ServeAsync(PeerChannel channel)
         {
             Remotes.Add(channel.Remote);
             Certified.Add(channel.IsCertified);
+            if (Failure is not null)
+            {
+                throw Failure;
+            }
+
             var buffer = new byte[100_000];
             try
             {

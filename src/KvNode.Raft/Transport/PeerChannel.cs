@@ -49,6 +49,9 @@ public interface IPeerAcceptor
 {
     /// <summary>Serves a connection from its first byte, the magic included, to its end.</summary>
     Task ServeAsync(PeerChannel channel);
+
+    /// <summary>A connection was refused before its first byte came here (by TLS). Said as the acceptor's own refusals are.</summary>
+    void NoteRefused(EndPoint? remote, string reason);
 }
 
 /// <summary>

@@ -90,6 +90,9 @@ internal static class PeerHandshake
     private const int VerdictBytes = 8 + ProofBytes;
     private const byte SecretFlag = 1;
 
+    // A caller inside TLS is let in before its certificate is judged, and is not told.
+    private const string CertificateHint = ": that node's log says whether it refused this one's certificate";
+
     private static ReadOnlySpan<byte> CallerLabel => "kvnode caller 1"u8;
 
     private static ReadOnlySpan<byte> CalledLabel => "kvnode called 1"u8;
@@ -104,7 +107,7 @@ internal static class PeerHandshake
         var helloBytes = Encode(hello);
         await channel.SendAsync(helloBytes, cancellation);
         var challenge = new byte[ChallengeBytes];
-        await ReceiveAsync(channel, challenge, cancellation);
+        await ReceiveAsync(channel, challenge, cancellation, security.Tls is null ? "" : CertificateHint);
         var called = DecodeChallenge(challenge, hello, security);
         await channel.SendAsync(Prove(security, CallerLabel, helloBytes, challenge), cancellation);
         var verdict = new byte[VerdictBytes];
@@ -340,14 +343,15 @@ internal static class PeerHandshake
         }
     }
 
-    private static async Task ReceiveAsync(PeerChannel channel, Memory<byte> buffer, CancellationToken cancellation)
+    private static async Task ReceiveAsync(
+        PeerChannel channel, Memory<byte> buffer, CancellationToken cancellation, string hint = "")
     {
         while (!buffer.IsEmpty)
         {
             var received = await channel.ReceiveAsync(buffer, cancellation);
             if (received == 0)
             {
-                throw new PeerProtocolException("the connection ended within the handshake");
+                throw new PeerProtocolException("the connection ended within the handshake" + hint);
             }
 
             buffer = buffer[received..];

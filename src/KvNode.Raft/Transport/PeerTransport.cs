@@ -1,3 +1,4 @@
+using System.Net;
 using System.Text;
 using KvNode.Raft.Core;
 
@@ -214,7 +215,7 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
         }
         catch (Exception e) when (e is PeerProtocolException or PeerRefusedException)
         {
-            _board.Post(new PeerNotice(PeerNoticeKind.Refused, 0, channel.Remote?.ToString() ?? "?", e.Message, 0));
+            NoteRefused(channel.Remote, e.Message);
         }
         catch (Exception e) when (e is IOException or OperationCanceledException)
         {
@@ -225,6 +226,9 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
             channel.Close();
         }
     }
+
+    public void NoteRefused(EndPoint? remote, string reason) =>
+        _board.Post(new PeerNotice(PeerNoticeKind.Refused, 0, remote?.ToString() ?? "?", reason, 0));
 
     public void Dispose()
     {

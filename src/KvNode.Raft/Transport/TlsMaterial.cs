@@ -7,6 +7,9 @@ namespace KvNode.Raft.Transport;
 /// <summary>This node's certificate and the authorities that sign those of its peers.</summary>
 public sealed class TlsMaterial : IDisposable
 {
+    /// <summary>Of a certificate that nobody answers for, in a line of the log.</summary>
+    private const int SubjectCharsMax = 200;
+
     private readonly X509Certificate2 _certificate;
     private readonly X509Certificate2Collection _authorities;
     private readonly SslStreamCertificateContext _context;
@@ -57,14 +60,34 @@ public sealed class TlsMaterial : IDisposable
     /// For accepted connections. A caller need not show a certificate, for clients may have none; one that is shown must be
     /// signed by an authority. That a peer has shown one is checked in its handshake.
     /// </summary>
-    public SslServerAuthenticationOptions ServerOptions() => new()
+    /// <param name="refused">Told what is wrong with a certificate that was shown.</param>
+    public SslServerAuthenticationOptions ServerOptions(Action<string> refused) => new()
     {
         ServerCertificateContext = _context,
         ClientCertificateRequired = true,
         CertificateChainPolicy = Policy(),
-        RemoteCertificateValidationCallback = static (_, certificate, _, errors) =>
-            certificate is null || errors == SslPolicyErrors.None,
+        RemoteCertificateValidationCallback = (_, certificate, chain, errors) =>
+        {
+            var isGood = certificate is null || errors == SslPolicyErrors.None;
+            if (!isGood)
+            {
+                var subject = certificate!.Subject;
+                subject = subject.Length > SubjectCharsMax ? subject[..SubjectCharsMax] : subject;
+                refused($"the certificate of '{subject}' is not accepted: {Faults(chain, errors)}");
+            }
+
+            return isGood;
+        },
     };
+
+    /// <summary>Why no peer accepts this node's certificate at a time; null when its dates are no reason.</summary>
+    public string? DateFault(DateTimeOffset now)
+    {
+        var (first, last) = (_certificate.NotBefore.ToUniversalTime(), _certificate.NotAfter.ToUniversalTime());
+        return now.UtcDateTime > last ? $"it expired at {last:u}"
+            : now.UtcDateTime < first ? $"it is not valid before {first:u}"
+            : null;
+    }
 
     /// <summary>For connections to a peer: its certificate must be signed by an authority and name the host called.</summary>
     public SslClientAuthenticationOptions ClientOptions(string host) => new()
@@ -75,6 +98,18 @@ public sealed class TlsMaterial : IDisposable
     };
 
     public void Dispose() => _certificate.Dispose();
+
+    // As the system names them: NotTimeValid, PartialChain, UntrustedRoot.
+    private static string Faults(X509Chain? chain, SslPolicyErrors errors)
+    {
+        var faults = new SortedSet<string>(StringComparer.Ordinal);
+        foreach (var status in chain?.ChainStatus ?? [])
+        {
+            _ = faults.Add(status.Status.ToString());
+        }
+
+        return faults.Count > 0 ? string.Join(", ", faults) : errors.ToString();
+    }
 
     private X509ChainPolicy Policy()
     {

@@ -82,6 +82,11 @@ internal sealed class Node : IAsyncDisposable
         // First: a file that is missing is a wrong setting, and nothing has been touched yet.
         var security = options.Security.Load();
         Log.Starting(log, CommandLine.VersionText, Environment.ProcessId);
+        if (security.Tls?.DateFault(DateTimeOffset.UtcNow) is { } fault)
+        {
+            Log.OwnCertificate(log, fault);
+        }
+
         Log.Directories(log, Path.GetFullPath(options.DataDirectory), Path.GetFullPath(options.LogDirectory));
         await Listener.CheckFreeAsync(options.Listen);
         options.CreateDirectories();
@@ -170,7 +175,7 @@ internal sealed class Node : IAsyncDisposable
             new RespConnection(services, _clients, _log, _engine.Acceptor),
             _clients,
             allowed,
-            _security.Tls is { } tls ? new TlsConnections(tls, _log) : null);
+            _security.Tls is { } tls ? new TlsConnections(tls, _log, _engine.Acceptor) : null);
 
         Log.Listening(_log, _listener.Address);
         _ = _watch.Change(TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(1));

@@ -11,7 +11,8 @@ namespace KvNode.Server.Hosting;
 /// <summary>TLS between the socket and whoever serves the connection, client or peer.</summary>
 /// <remarks>Kestrel's own would do, but for its way out: sessions add replies while an earlier flush is under way, which only a
 /// real pipe allows.</remarks>
-internal sealed class TlsConnections(TlsMaterial tls, ILogger log)
+/// <param name="peers">Says that a certificate was refused: only peers need one. Null: nobody is told.</param>
+internal sealed class TlsConnections(TlsMaterial tls, ILogger log, IPeerAcceptor? peers)
 {
     private static readonly PipeOptions OutputOptions = new(
         readerScheduler: PipeScheduler.Inline,
@@ -57,7 +58,8 @@ internal sealed class TlsConnections(TlsMaterial tls, ILogger log)
         using var either = CancellationTokenSource.CreateLinkedTokenSource(time.Token, connection.ConnectionClosed);
         try
         {
-            await stream.AuthenticateAsServerAsync(tls.ServerOptions(), either.Token);
+            var options = tls.ServerOptions(reason => peers?.NoteRefused(connection.RemoteEndPoint, reason));
+            await stream.AuthenticateAsServerAsync(options, either.Token);
             return true;
         }
         catch (Exception e) when (e is IOException or AuthenticationException or OperationCanceledException or InvalidOperationException)

@@ -75,8 +75,27 @@ public sealed class PeerTlsTests : IDisposable
         using var called = new TestNode(1, security: new TransportSecurity { Tls = good });
         using var caller = new TestNode(2, security: new TransportSecurity { Tls = bad });
         called.Sink.Control = static _ => throw new InvalidOperationException("a stranger was listened to");
-        _ = await Assert.ThrowsAsync<TransportException>(
-            async () => await caller.Transport.AskAsync(called.Address, new ControlRequest(1, default), default));
+        for (var i = 0; i < 3; i++)
+        {
+            _ = await Assert.ThrowsAsync<TransportException>(
+                async () => await caller.Transport.AskAsync(called.Address, new ControlRequest(1, default), default));
+        }
+
+        // Said once, and why.
+        var said = Assert.Single(called.Notices, static notice => notice.Kind == PeerNoticeKind.Refused);
+        Assert.Contains("CN=node", said.Detail, StringComparison.Ordinal);
+        Assert.Contains(expired ? "NotTimeValid" : "PartialChain", said.Detail, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void CertificateKnowsWhenItIsOutOfDate()
+    {
+        using var good = _authority.Issue();
+        using var expired = _authority.Issue(expired: true);
+        var now = DateTimeOffset.UtcNow;
+        Assert.Null(good.DateFault(now));
+        Assert.StartsWith("it expired at", expired.DateFault(now), StringComparison.Ordinal);
+        Assert.StartsWith("it is not valid before", good.DateFault(now.AddDays(-5)), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -238,7 +238,7 @@ internal sealed class TestNode : IDisposable
             var stream = new SslStream(new NetworkStream(socket, ownsSocket: true));
             try
             {
-                await stream.AuthenticateAsServerAsync(tls.ServerOptions());
+                await stream.AuthenticateAsServerAsync(tls.ServerOptions(reason => Transport.NoteRefused(remote, reason)));
             }
             catch (Exception e) when (e is IOException or System.Security.Authentication.AuthenticationException)
             {
