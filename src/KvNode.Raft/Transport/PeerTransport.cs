@@ -89,7 +89,8 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
 
             foreach (var (peer, address) in addressById)
             {
-                if (peer != Self.NodeId)
+                // Nor whoever was here before, as an older configuration still has it: this node would call itself.
+                if (peer != Self.NodeId && address != Self.Address)
                 {
                     CallFromNowOn(links, peer, address);
                 }

@@ -113,6 +113,21 @@ public sealed class PeerTransportTests
         Assert.Equal("batch"u8, forwards[0].Payload);
     }
 
+    /// <summary>Another node was here before, and an older configuration still says so.</summary>
+    [Fact]
+    public async Task ANodeDoesNotCallItself()
+    {
+        using var one = new TestNode(1);
+        using var two = new TestNode(2);
+        one.Transport.SetPeers(new Dictionary<ulong, string> { [9] = one.Options.Identity.Address, [2] = two.Options.Identity.Address });
+        two.Transport.SetPeers(new Dictionary<ulong, string> { [1] = one.Options.Identity.Address });
+        await one.WhenCalledByAsync(two);
+        // Long enough for dozens of calls.
+        await Task.Delay(200, TestContext.Current.CancellationToken);
+        Assert.DoesNotContain(
+            one.Notices, static notice => notice.Kind is PeerNoticeKind.Refused or PeerNoticeKind.Unreachable or PeerNoticeKind.CallRefused);
+    }
+
     [Fact]
     public async Task OneDirectionOfCallingIsEnoughForBothDirectionsOfMessages()
     {
