@@ -126,6 +126,28 @@ public sealed class DriverFullDiskTests : IDisposable
         Assert.Equal([2UL], _forwarded);
     }
 
+    /// <summary>Two leaders were given it, and the second is an older program that does not know the command.</summary>
+    [Fact]
+    public async Task ABatchThatALeaderRefusesForGoodIsNotOfferedForEver()
+    {
+        var write = Propose(1);
+        Turn();
+        Says(new Message { Type = MessageType.Heartbeat, From = 3, Term = 2 });
+        Turn();
+        Refuse(reason: 1);
+        Assert.Equal([1UL, 1UL, 1UL], _forwarded);
+        Assert.False(write.Outcome.IsCompleted);
+        Refuse(reason: 2);
+        Assert.Equal([1UL, 1UL, 1UL], _forwarded);
+        Assert.Equal(ProposalStatus.Unknown, (await Answered(write)).Status);
+    }
+
+    private void Refuse(ulong reason)
+    {
+        _mailbox.Post(new Event { Kind = EventKind.ForwardRefused, A = 3, B = 1, C = 1, D = reason, State = "no" });
+        Turn();
+    }
+
     /// <summary>The leader's next entry, committed by the others, finds no room here.</summary>
     private void FillDisk()
     {

@@ -117,6 +117,32 @@ public sealed class DriverLeaderTests : IDisposable
     }
 
     [Fact]
+    public void AVoterThatWasToBePromotedIsNotPromotedAgainAfterItsDemotion()
+    {
+        Lead();
+        _driver.PromoteWhenReady(3);
+        Turn(20);
+        AckAll();
+        Change(MembershipChangeKind.Demote, 3);
+        Turn(1);
+        for (var i = 0; i < 100; i++)
+        {
+            AckAll();
+            Turn(20);
+        }
+
+        Assert.Equal([3UL], _core.Membership.Learners);
+        _driver.PromoteWhenReady(3);
+        for (var i = 0; i < 10; i++)
+        {
+            Turn(20);
+            AckAll();
+        }
+
+        Assert.True(_core.Membership.IsVoter(3));
+    }
+
+    [Fact]
     public void ABatchThatCannotBeAppliedIsRefusedToTheStartItIsFrom()
     {
         Lead();

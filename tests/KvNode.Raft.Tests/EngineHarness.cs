@@ -328,7 +328,8 @@ internal sealed class NoPeers : IPeerTransport
 
     public long QueuedBytes(ulong peer) => 0;
 
-    public ValueTask<ControlReply> AskAsync(string address, ControlRequest request, CancellationToken cancellation) =>
+    public ValueTask<ControlReply> AskAsync(
+        string address, ControlRequest request, CancellationToken cancellation, ulong expected = 0) =>
         throw new TransportException("nobody else");
 
     public ValueTask<SnapshotVerdict> SendSnapshotAsync(

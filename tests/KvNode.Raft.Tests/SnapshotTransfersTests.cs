@@ -89,6 +89,16 @@ public sealed class SnapshotTransfersTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task AnOfferThatFindsNoFileDoesNotKeepTheNextOut()
+    {
+        await _transfers.Offer(1, Offer(id: 1, term: 5))!.DisposeAsync();
+        Directory.Delete(_directory.Path, recursive: true);
+        _ = Assert.ThrowsAny<IOException>(() => _transfers.Offer(1, Offer(id: 2, term: 5)));
+        _ = Directory.CreateDirectory(_directory.Path);
+        Assert.NotNull(_transfers.Offer(1, Offer(id: 3, term: 5)));
+    }
+
+    [Fact]
     public async Task ARefusedSenderWaitsLongerEachTimeBeforeItCopiesTheStateAgain()
     {
         _transfers.Send(2, 1);

@@ -169,13 +169,22 @@ public sealed class ClusterLifeTests : IAsyncDisposable
         }
 
         foreach (var (elsewhere, reason) in ((string, string)[])
-            [($"127.0.0.1:{nobody}", "Connection refused"), (a.Address.Replace("127.0.0.1", "localhost", StringComparison.Ordinal), "answers")])
+            [($"127.0.0.1:{nobody}", "Connection refused"), (a.Address.Replace("127.0.0.1", "localhost", StringComparison.Ordinal), "not the node that was called for")])
         {
             await using var b = await _rig.StartAsync("b", join: a.Address, advertise: elsewhere);
             await b.UntilAsync(
                 () => b.Notes.Any(note => note.Contains("--advertise", StringComparison.Ordinal) && note.Contains(reason, StringComparison.Ordinal)),
                 () => $"it is not told, but {string.Join(" / ", b.Notes)}");
             Assert.Single(a.Status.Members);
+        }
+
+        // Nor does whoever is there come along.
+        var c = await _rig.StartAsync("c", join: "wait");
+        await using (var b = await _rig.StartAsync("b", join: a.Address, advertise: c.Address))
+        {
+            await b.UntilAsync(
+                () => b.Notes.Any(static note => note.Contains("--advertise", StringComparison.Ordinal)), () => "it is not told");
+            Assert.Equal(0ul, c.Status.ClusterId);
         }
 
         _ = await _rig.StartAsync("b", join: a.Address);

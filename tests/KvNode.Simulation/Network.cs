@@ -296,7 +296,8 @@ internal sealed class NodeTransport(Simulation simulation, SimulationNode node) 
 
     public long QueuedBytes(ulong peer) => 0;
 
-    public ValueTask<ControlReply> AskAsync(string address, ControlRequest request, CancellationToken cancellation) =>
+    public ValueTask<ControlReply> AskAsync(
+        string address, ControlRequest request, CancellationToken cancellation, ulong expected = 0) =>
         throw new TransportException("not in a simulation");
 
     public ValueTask<SnapshotVerdict> SendSnapshotAsync(

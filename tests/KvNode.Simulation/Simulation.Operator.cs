@@ -13,9 +13,14 @@ internal sealed partial class Simulation
 
     private void Operate()
     {
-        if (Swarm.Has(Faults.Wipes) && Dice.Next(20) == 0)
+        if (Swarm.Has(Faults.Wipes))
         {
-            Wipe();
+            // People stop who has left as soon as they hear "done".
+            var leaver = Nodes.FirstOrDefault(node => !node.IsLost && HasLeft(node.Id));
+            if (Dice.Next(leaver is null ? 20 : 2) == 0)
+            {
+                Wipe(leaver ?? Dice.Pick(Nodes));
+            }
         }
 
         if (Leader() is not { } leader)
@@ -193,9 +198,8 @@ internal sealed partial class Simulation
     }
 
     /// <summary>A disk is lost for good: of one who has left, or when a majority stays whatever is under way.</summary>
-    private void Wipe()
+    private void Wipe(SimulationNode victim)
     {
-        var victim = Dice.Pick(Nodes);
         if (victim.IsLost || !(HasLeft(victim.Id) || CanBeMissed(victim)))
         {
             return;

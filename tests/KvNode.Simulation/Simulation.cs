@@ -392,8 +392,8 @@ internal sealed partial class Simulation
 
         node.Sink!.Deliver(packet);
         node.HasMail = true;
-        // What waited while the node stood still arrives together.
-        if (Now != node.PausedUntil && !Dice.Chance(Swarm.TurnChance))
+        // Much of what waited while the node stood still arrives together.
+        if (!Dice.Chance(Now == node.PausedUntil ? 0.5 : Swarm.TurnChance))
         {
             Turn(node);
         }

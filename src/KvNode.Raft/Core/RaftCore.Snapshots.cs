@@ -32,6 +32,11 @@ internal sealed partial class RaftCore
     {
         Invariant.Check(position.Term <= term);
         var message = new Message { Type = MessageType.InstallSnapshot, From = leader, Term = term, Entry = position };
+        if (IsNoneOfOurs(message))
+        {
+            return false;
+        }
+
         if (term > Term)
         {
             BecomeFollower(term, leader);

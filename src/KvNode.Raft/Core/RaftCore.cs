@@ -154,8 +154,7 @@ internal sealed partial class RaftCore
     /// <summary>A message arrived. One that cannot be right (foreign receiver, non-member's acks) changes nothing.</summary>
     public void Step(in Message message)
     {
-        var isTermAbsurd = message.Term > Term && message.Term - Term > TermsAheadMax;
-        if (message.To != NodeId || message.From == NodeId || message.From == 0 || isTermAbsurd || IsForeignLeader(message))
+        if (message.To != NodeId || message.From == NodeId || message.From == 0 || IsNoneOfOurs(message))
         {
             return;
         }
@@ -174,12 +173,20 @@ internal sealed partial class RaftCore
         }
     }
 
-    /// <summary>Says that it leads the term which a member leads: no elected one can, so it is none of ours.</summary>
-    private bool IsForeignLeader(in Message message) =>
-        message.Type is MessageType.Append or MessageType.Heartbeat or MessageType.InstallSnapshot
-        && message.Term == Term
-        && (Role == CoreRole.Leader || (_ackTo != 0 && _ackTo != message.From))
-        && !Membership.Contains(message.From);
+    /// <summary>No node of this cluster says that: an absurd term, or that a node which is no member leads the term which a
+    /// member leads. To be heard by nobody is what any message may meet with.</summary>
+    private bool IsNoneOfOurs(in Message message)
+    {
+        if (message.Term > Term)
+        {
+            return message.Term - Term > TermsAheadMax;
+        }
+
+        var leader = Role == CoreRole.Leader ? NodeId : _ackTo;
+        return message.Term == Term
+            && message.Type is MessageType.Append or MessageType.Heartbeat or MessageType.InstallSnapshot
+            && message.From != leader && Membership.Contains(leader) && !Membership.Contains(message.From);
+    }
 
     /// <summary>What is to be done since the last call. The same object every time.</summary>
     public Ready TakeReady()

@@ -257,7 +257,7 @@ internal abstract class MailboxSink(Mailbox mailbox)
         });
 
     public void OnForwardRefused(ulong from, ulong incarnation, ulong sequence, byte reason, string text) =>
-        mailbox.Add(new Event { Kind = EventKind.ForwardRefused, A = from, B = sequence, C = incarnation, State = text });
+        mailbox.Add(new Event { Kind = EventKind.ForwardRefused, A = from, B = sequence, C = incarnation, D = reason, State = text });
 
     public void OnUnreachable(ulong peer) => mailbox.Post(EventKind.Unreachable, peer);
 

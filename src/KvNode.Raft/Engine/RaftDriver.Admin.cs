@@ -44,7 +44,7 @@ internal sealed partial class RaftDriver
     /// <summary>Makes a learner a voter once it has caught up. Raft thread; leader only, forgotten when another leads.</summary>
     public void PromoteWhenReady(ulong learner)
     {
-        if (_core.Role == CoreRole.Leader && !_promotions.ContainsKey(learner))
+        if (_core.Role == CoreRole.Leader && _core.Membership.IsLearner(learner) && !_promotions.ContainsKey(learner))
         {
             var promotion = new Promotion();
             promotion.BeginRound(_core, _now);
@@ -184,9 +184,20 @@ internal sealed partial class RaftDriver
             {
                 _ = _promotions.Remove(peer.Id);
                 Drain();
+                return;
             }
+        }
+    }
 
-            return;
+    /// <summary>Those that are learners no more: were they kept, a later demotion would be undone.</summary>
+    private void ForgetPromotions()
+    {
+        foreach (var (node, _) in _promotions)
+        {
+            if (!_membership.IsLearner(node))
+            {
+                _ = _promotions.Remove(node);
+            }
         }
     }
 

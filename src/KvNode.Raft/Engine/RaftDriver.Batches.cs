@@ -8,6 +8,10 @@ namespace KvNode.Raft.Engine;
 // leader, and given again whenever the leader or the way to it changes.
 internal sealed partial class RaftDriver
 {
+    // Why a leader does not take a batch. ON THE WIRE.
+    private const byte RefusedNow = 1;
+    private const byte RefusedForGood = 2;
+
     private readonly List<SubBatch> _gathered = [];
     private readonly List<(SubBatch Batch, Transport.FrameBuffer? Buffer)> _forwards = [];
     private long _gatheredBytes;
@@ -197,21 +201,32 @@ internal sealed partial class RaftDriver
     }
 
     /// <summary>The leader did not take a batch. One that only this leader was given is answered; one that may be in a log
-    /// from another time is offered again.</summary>
-    private void OnForwardRefused(ulong sequence, string reason)
+    /// from another time is offered again, unless it would be refused for ever.</summary>
+    private void OnForwardRefused(ulong sequence, bool isForGood, string reason)
     {
         var outcome = new ProposalOutcome(ProposalStatus.Dropped, Reason: reason);
-        _parts.Outstanding.Visit((this, sequence, outcome), static (context, ref item) =>
+        _parts.Outstanding.Visit((this, sequence, isForGood, outcome), static (context, ref item) =>
         {
             if (item.IsRead || item.Number != context.sequence || item.State != State.Sent)
             {
                 return item.IsRead || item.Number < context.sequence;
             }
 
-            item.State = item.WasGivenTwice ? State.Waiting : State.Failed;
             item.MayExist = item.WasGivenTwice;
-            item.Outcome = context.outcome;
-            context.Item1._writesWaiting |= item.State == State.Waiting;
+            if (!item.MayExist)
+            {
+                item.Fail(context.outcome);
+            }
+            else if (context.isForGood)
+            {
+                item.GiveUp();
+            }
+            else
+            {
+                item.State = State.Waiting;
+                context.Item1._writesWaiting = true;
+            }
+
             return false;
         });
         AnswerSoon();
@@ -229,12 +244,12 @@ internal sealed partial class RaftDriver
 
         // A node that has just been added may be ahead of what this leader has applied: it hears of it, and may ask again.
         // And what one node cannot apply none can: it must not get into the log.
-        var refusal = !_membership.Contains(item.A) ? "the leader does not know this node as a member"
-            : item.Payload.Length > EntryBytesMax ? TooLarge(item.Payload.Length)
-            : _parts.Machine.WriteRefusal ?? _parts.Machine.Check(item.Payload.Span);
+        var flaw = item.Payload.Length > EntryBytesMax ? TooLarge(item.Payload.Length) : _parts.Machine.Check(item.Payload.Span);
+        var refusal = flaw
+            ?? (_membership.Contains(item.A) ? _parts.Machine.WriteRefusal : "the leader does not know this node as a member");
         if (refusal is not null)
         {
-            _links.SendForwardRefused(item.A, item.B, item.C, reason: 1, refusal);
+            _links.SendForwardRefused(item.A, item.B, item.C, flaw is null ? RefusedNow : RefusedForGood, refusal);
             item.Buffer?.Release();
             return;
         }

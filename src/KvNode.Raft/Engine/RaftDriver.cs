@@ -125,7 +125,7 @@ internal sealed partial class RaftDriver
                 AcceptForward(item);
                 break;
             case EventKind.ForwardRefused when item.C == _parts.Start.Incarnation:
-                OnForwardRefused(item.B, (string)item.State!);
+                OnForwardRefused(item.B, item.D == RefusedForGood, (string)item.State!);
                 break;
             case EventKind.ForwardRefused:
                 // Said to an earlier start of this node, of a batch that had the same number.
@@ -436,6 +436,7 @@ internal sealed partial class RaftDriver
             && _membership.Learners.Count == 0;
         _aloneFrom = _alone && !wasAlone ? _core.Log.Last.Index : _aloneFrom;
         _links.SetPeers(_membership.Addresses);
+        ForgetPromotions();
     }
 
     private void OnConnected(ulong peer)

@@ -12,7 +12,11 @@ public sealed partial class RaftEngine
     private static readonly TimeSpan AskTimeout = TimeSpan.FromSeconds(20);
     private static readonly TimeSpan InviteTimeout = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan CatchUpTimeout = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan AnswerTimeoutMin = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan LookAgain = TimeSpan.FromMilliseconds(10);
+
+    /// <summary>Leadership was lost before anything was done.</summary>
+    private static Answer LedElsewhere => new(AskReply.AskLeader, "");
 
     /// <summary>An answer, and what there is to say about it.</summary>
     internal readonly record struct Answer(AskReply Reply, string Text)
@@ -213,7 +217,8 @@ public sealed partial class RaftEngine
 
     /// <summary>Asks an empty node to belong to this cluster, and who it is. One that cannot be reached is never added, so
     /// it can cost no majority.</summary>
-    private async Task<(Answer Answer, ulong Node)> InviteAsync(string address, bool toVote)
+    /// <param name="expected">Only this node is asked; 0: whoever is there.</param>
+    private async Task<(Answer Answer, ulong Node)> InviteAsync(string address, bool toVote, ulong expected = 0)
     {
         var option = toVote ? AskOptions.ToVote : AskOptions.None;
         var invitation = new ClusterAsk(AskKind.Invite, (byte)option, _identity!.ClusterId, _options.Address);
@@ -221,7 +226,8 @@ public sealed partial class RaftEngine
         timeout.CancelAfter(InviteTimeout);
         try
         {
-            var reply = await _links!.AskAsync(address, invitation.ToRequest(_core!.NodeId, isMember: true), timeout.Token);
+            var reply = await _links!.AskAsync(
+                address, invitation.ToRequest(_core!.NodeId, isMember: true), timeout.Token, expected);
             var answer = new Answer((AskReply)reply.Status, Encoding.UTF8.GetString(reply.Body.Span));
             if (answer.Reply != AskReply.Removed)
             {
@@ -271,6 +277,11 @@ public sealed partial class RaftEngine
             return Answer.Refused("the node does not answer: it cannot be made a voter");
         }
 
+        if (_core!.Role != CoreRole.Leader)
+        {
+            return LedElsewhere;
+        }
+
         // It asks from now on itself, for this leader may not last as long as the catching up.
         _ = await InviteAsync(AddressOf(node) ?? "", toVote: true);
         var promoted = await WhenAsync(
@@ -285,9 +296,12 @@ public sealed partial class RaftEngine
     {
         var question = await OnRaftAsync(core => core.AskPeers());
         var answered = await WhenAsync(
-            core => core.Role != CoreRole.Leader || HasAnswered(core, node, question) ? "" : null, _options.ElectionTimeout / 2);
+            core => core.Role != CoreRole.Leader || HasAnswered(core, node, question) ? "" : null, AnswerTimeout);
         return answered is not null;
     }
+
+    /// <summary>A slow way, or a slow disk before the answer, is no death.</summary>
+    private TimeSpan AnswerTimeout => _options.ElectionTimeout > AnswerTimeoutMin ? _options.ElectionTimeout : AnswerTimeoutMin;
 
     private static bool HasAnswered(RaftCore core, ulong node, ulong question) =>
         node == core.NodeId || core.Peers.Any(peer => peer.Id == node && peer.EchoedRound >= question);
@@ -355,6 +369,11 @@ public sealed partial class RaftEngine
             return Answer.Refused("the node does not answer: it cannot lead");
         }
 
+        if (_core.Role != CoreRole.Leader)
+        {
+            return LedElsewhere;
+        }
+
         if (!await OnRaftAsync(_ => _driver!.TransferTo(node == 0 ? null : node)))
         {
             return Answer.Refused("there is no other voter that could lead");
@@ -388,7 +407,7 @@ public sealed partial class RaftEngine
         string? danger = null;
         var question = await OnRaftAsync(core => core.AskPeers());
         _ = await WhenAsync(
-            core => (danger = Danger(core, change, question)) is null ? "" : null, _options.ElectionTimeout / 2);
+            core => (danger = Danger(core, change, question)) is null ? "" : null, AnswerTimeout);
         return danger;
     }
 

@@ -406,10 +406,10 @@ public sealed partial class RaftEngine
 
     private async Task<string?> WhyNotReachedAsync(ClusterAsk ask)
     {
-        var (answer, node) = await InviteAsync(ask.First, ((AskOptions)ask.Option).HasFlag(AskOptions.ToVote));
-        return answer.Reply != AskReply.Done ? answer.Text + " (is its --advertise right?)"
-            : node != ask.Node ? $"at {ask.First} another node answers, {node:x16}; is --advertise right?"
-            : null;
+        // Nobody else: who waits to be added elsewhere would take the invitation for its own.
+        var toVote = ((AskOptions)ask.Option).HasFlag(AskOptions.ToVote);
+        var (answer, _) = await InviteAsync(ask.First, toVote, expected: ask.Node);
+        return answer.Reply == AskReply.Done ? null : answer.Text + " (is its --advertise right?)";
     }
 
     /// <summary>Before this node stops: a leader of others hands over, as far as a few seconds allow.</summary>

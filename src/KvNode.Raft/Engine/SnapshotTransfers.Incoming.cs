@@ -40,6 +40,8 @@ internal sealed partial class SnapshotTransfers
                 }
             }
 
+            // Should the file not be made, nothing is on its way.
+            _incoming = null;
             var path = Path.Combine(directory, $"{IncomingPrefix}{from:x}-{offer.Id:x}");
             return _incoming = new IncomingSnapshot(this, from, offer, path);
         }
@@ -276,7 +278,14 @@ internal sealed partial class SnapshotTransfers
         private void Free()
         {
             _file.Dispose();
-            File.Delete(path);
+            try
+            {
+                File.Delete(path);
+            }
+            catch (IOException)
+            {
+                // The next start deletes what is left.
+            }
         }
     }
 }

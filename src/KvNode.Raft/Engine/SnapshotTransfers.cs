@@ -120,10 +120,14 @@ internal sealed partial class SnapshotTransfers(
         {
             // No way to the peer, or no room for the spool: the core asks again when the peer answers.
         }
-        catch (OperationCanceledException)
+        catch (OperationCanceledException) when (_stopping.IsCancellationRequested)
         {
             File.Delete(path);
-            return; // This node stops.
+            return;
+        }
+        catch (OperationCanceledException)
+        {
+            // The peer was silent for too long.
         }
         catch (Exception e)
         {

@@ -57,9 +57,11 @@ internal interface IPeerTransport : IDisposable
     long QueuedBytes(ulong peer);
 
     /// <summary>One request to whoever listens at an address, and its reply: joining, and administration passed to the leader.</summary>
+    /// <param name="expected">The node that the request is for: another one there does not hear it. 0: whoever is there.</param>
     /// <exception cref="TransportException">No connection, no proof, or no reply; <see cref="TransportException.MayHaveArrived"/>
     /// says whether the request may have been carried out.</exception>
-    ValueTask<ControlReply> AskAsync(string address, ControlRequest request, CancellationToken cancellation);
+    ValueTask<ControlReply> AskAsync(
+        string address, ControlRequest request, CancellationToken cancellation, ulong expected = 0);
 
     /// <summary>
     /// Brings a snapshot to a peer, on a connection of its own; resumes where the receiver stands when that breaks.

@@ -142,13 +142,14 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
 
     public long QueuedBytes(ulong peer) => Way(peer)?.QueuedBytes ?? 0;
 
-    public async ValueTask<ControlReply> AskAsync(string address, ControlRequest request, CancellationToken cancellation)
+    public async ValueTask<ControlReply> AskAsync(
+        string address, ControlRequest request, CancellationToken cancellation, ulong expected = 0)
     {
         using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, _stopping.Token);
         var mayHaveArrived = false;
         try
         {
-            var hello = new PeerHello(Self, PeerPurpose.Control, Expected: 0);
+            var hello = new PeerHello(Self, PeerPurpose.Control, expected);
             var (channel, peer) = await _dialer.CallAsync(address, hello, either.Token);
             mayHaveArrived = true;
             try

@@ -123,9 +123,15 @@ internal sealed class AcceptGate(IConnectionListenerFactory inner, int openMax) 
         /// <summary>Kestrel disposes each connection once; the socket is closed when it is done.</summary>
         public override async ValueTask DisposeAsync()
         {
-            await inner.DisposeAsync();
-            await base.DisposeAsync();
-            _ = room.Release();
+            try
+            {
+                await inner.DisposeAsync();
+                await base.DisposeAsync();
+            }
+            finally
+            {
+                _ = room.Release();
+            }
         }
     }
 }
