@@ -52,25 +52,47 @@ internal sealed class DriverView
         set => Volatile.Write(ref _peers, value);
     }
 
-    /// <summary>Raft thread.</summary>
+    /// <summary>Raft thread. What has not changed is not written: others' processors have it in their caches.</summary>
     public void Publish(RaftCore core, bool alone)
     {
-        Volatile.Write(ref _role, (int)(core.Role switch
+        var role = (int)(core.Role switch
         {
             CoreRole.Leader => RaftRole.Leader,
             CoreRole.Follower => RaftRole.Follower,
             _ => RaftRole.Candidate,
-        }));
-        Volatile.Write(ref _term, core.Term);
-        Volatile.Write(ref _leader, core.Leader);
-        Volatile.Write(ref _commit, core.Commit);
-        Volatile.Write(ref _lastTerm, core.Log.Last.Term);
-        Volatile.Write(ref _lastIndex, core.Log.Last.Index);
+        });
+        if (_role != role)
+        {
+            Volatile.Write(ref _role, role);
+        }
+
+        Set(ref _term, core.Term);
+        Set(ref _leader, core.Leader);
+        Set(ref _commit, core.Commit);
+        Set(ref _lastTerm, core.Log.Last.Term);
+        Set(ref _lastIndex, core.Log.Last.Index);
         // What an earlier leader acknowledged is before this term's first entry: applied when that one is.
         var isReadable = core.Role == CoreRole.Leader && core.Log.TryTerm(core.Applied, out var term) && term == core.Term;
-        Volatile.Write(ref _leaseEnd, isReadable ? core.LeaseEnd : long.MinValue);
+        var leaseEnd = isReadable ? core.LeaseEnd : long.MinValue;
+        if (_leaseEnd != leaseEnd)
+        {
+            Volatile.Write(ref _leaseEnd, leaseEnd);
+        }
+
         // Without leading, too (its disk is full, say): all that was ever acknowledged is in its log.
         var hasAll = core.Role != CoreRole.Leader && core.Applied == core.Log.Last.Index;
-        Volatile.Write(ref _servesAlone, alone && (isReadable || hasAll));
+        var servesAlone = alone && (isReadable || hasAll);
+        if (_servesAlone != servesAlone)
+        {
+            Volatile.Write(ref _servesAlone, servesAlone);
+        }
+    }
+
+    private static void Set(ref ulong field, ulong value)
+    {
+        if (field != value)
+        {
+            Volatile.Write(ref field, value);
+        }
     }
 }
