@@ -51,8 +51,8 @@ public sealed class DriverFullDiskTests : IDisposable
                 Persist = _persist,
                 Apply = _apply,
                 Links = new NoPeers { OnSend = Hears, OnForward = _forwarded.Add },
-                Fetcher = new None(),
-                Snapshots = new None(),
+                Fetcher = new NothingBehind(),
+                Snapshots = new NothingBehind(),
                 LeaderChanged = static (_, _) => { },
             },
             _now);
@@ -220,16 +220,5 @@ public sealed class DriverFullDiskTests : IDisposable
                 Entry = new EntryId(0, _readIndex),
             });
         }
-    }
-
-    private sealed class None : IEntryFetcher, ISnapshotTransfers
-    {
-        public void Fetch(in FetchRequest request) => Assert.Fail("nothing has left memory");
-
-        public void Send(ulong peer, ulong term) => Assert.Fail("it does not lead");
-
-        public ulong KeepAfter => ulong.MaxValue;
-
-        public Action TakeInstall() => throw new InvalidOperationException("no snapshot came");
     }
 }

@@ -53,8 +53,8 @@ public sealed class DriverLeaderTests : IDisposable
                     OnSend = Hears,
                     OnRefused = (node, incarnation, sequence, why) => _refused.Add((node, incarnation, sequence, why)),
                 },
-                Fetcher = new None(),
-                Snapshots = new None(),
+                Fetcher = new NothingBehind(),
+                Snapshots = new NothingBehind(),
                 LeaderChanged = static (_, _) => { },
             },
             _now);
@@ -264,18 +264,5 @@ public sealed class DriverLeaderTests : IDisposable
         _round = Math.Max(_round, message.ReadRound);
         _sent.Add(message);
         _onSend(message);
-    }
-
-    private sealed class None : IEntryFetcher, ISnapshotTransfers
-    {
-        public void Fetch(in FetchRequest request) => Assert.Fail("nothing has left memory");
-
-        public ulong KeepAfter => ulong.MaxValue;
-
-        public void Send(ulong peer, ulong term)
-        {
-        }
-
-        public Action TakeInstall() => throw new InvalidOperationException("no snapshot came");
     }
 }

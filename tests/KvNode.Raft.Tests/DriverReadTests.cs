@@ -46,8 +46,8 @@ public sealed class DriverReadTests : IDisposable
                 Persist = new PersistStage(_log, new PersistOptions(), static _ => { }),
                 Apply = _apply,
                 Links = new NoPeers { OnSend = Hears },
-                Fetcher = new None(),
-                Snapshots = new None(),
+                Fetcher = new NothingBehind(),
+                Snapshots = new NothingBehind(),
                 LeaderChanged = static (_, _) => { },
             },
             _now);
@@ -161,16 +161,5 @@ public sealed class DriverReadTests : IDisposable
                 Entry = new EntryId(0, _answers),
             });
         }
-    }
-
-    private sealed class None : IEntryFetcher, ISnapshotTransfers
-    {
-        public void Fetch(in FetchRequest request) => Assert.Fail("nothing has left memory");
-
-        public ulong KeepAfter => ulong.MaxValue;
-
-        public void Send(ulong peer, ulong term) => Assert.Fail("it does not lead");
-
-        public Action TakeInstall() => throw new InvalidOperationException("no snapshot came");
     }
 }

@@ -279,6 +279,18 @@ internal sealed class EngineHarness : IAsyncDisposable
     public ValueTask DisposeAsync() => Engine.DisposeAsync();
 }
 
+/// <summary>No peer is so far behind that the disk or a snapshot is needed, and none sends a snapshot.</summary>
+internal sealed class NothingBehind : IEntryFetcher, ISnapshotTransfers
+{
+    public ulong KeepAfter => ulong.MaxValue;
+
+    public void Fetch(in FetchRequest request) => Assert.Fail("nothing has left memory");
+
+    public void Send(ulong peer, ulong term) => Assert.Fail("nobody needs a snapshot");
+
+    public Action TakeInstall() => throw new InvalidOperationException("no snapshot came");
+}
+
 /// <summary>Nobody else, or whoever hears <see cref="OnSend"/>.</summary>
 internal sealed class NoPeers : IPeerTransport
 {

@@ -102,7 +102,8 @@ internal sealed partial class RaftCore
         {
             throw new LogCorruptException(
                 $"the log ends at {Log.Last.Index}, though this node acknowledged entries up to {acknowledged}: its disk or its "
-                + "directory went back in time, or another process runs on a copy of it. Remove the node from the cluster, and let it join again with an empty directory");
+                + "directory went back in time, or another process runs on a copy of it. Remove the node from the cluster, and let it join "
+                + "again with an empty directory");
         }
     }
 

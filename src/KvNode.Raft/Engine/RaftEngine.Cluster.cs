@@ -15,9 +15,6 @@ public sealed partial class RaftEngine
     private static readonly TimeSpan AnswerTimeoutMin = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan LookAgain = TimeSpan.FromMilliseconds(10);
 
-    /// <summary>Leadership was lost before anything was done.</summary>
-    private static Answer LedElsewhere => new(AskReply.AskLeader, "");
-
     /// <summary>An answer, and what there is to say about it.</summary>
     internal readonly record struct Answer(AskReply Reply, string Text)
     {
@@ -272,14 +269,9 @@ public sealed partial class RaftEngine
             return Answer.Done("it is a voter");
         }
 
-        if (!await AnswersAsync(node))
+        if (await WhyNotRestOnAsync(node, "be made a voter") is { } silent)
         {
-            return Answer.Refused("the node does not answer: it cannot be made a voter");
-        }
-
-        if (_core!.Role != CoreRole.Leader)
-        {
-            return LedElsewhere;
+            return silent;
         }
 
         // It asks from now on itself, for this leader may not last as long as the catching up.
@@ -291,13 +283,17 @@ public sealed partial class RaftEngine
             : Answer.Refused("the node is still catching up; it becomes a voter when it has caught up");
     }
 
-    /// <summary>Whether a member answers when it is asked now: what it said a moment ago it may have said before it died.</summary>
-    private async Task<bool> AnswersAsync(ulong node)
+    /// <summary>Null: the member answers when it is asked now, and this node leads. What it said a moment ago it may have said
+    /// before it died.</summary>
+    private async Task<Answer?> WhyNotRestOnAsync(ulong node, string role)
     {
         var question = await OnRaftAsync(core => core.AskPeers());
         var answered = await WhenAsync(
             core => core.Role != CoreRole.Leader || HasAnswered(core, node, question) ? "" : null, AnswerTimeout);
-        return answered is not null;
+        // Not leading any more: nothing was done, and another leader is asked.
+        return answered is null ? Answer.Refused($"the node does not answer: it cannot {role}")
+            : _core!.Role != CoreRole.Leader ? new Answer(AskReply.AskLeader, "")
+            : null;
     }
 
     /// <summary>A slow way, or a slow disk before the answer, is no death.</summary>
@@ -364,14 +360,9 @@ public sealed partial class RaftEngine
             return Answer.Done("it leads already");
         }
 
-        if (node != 0 && !await AnswersAsync(node))
+        if (node != 0 && await WhyNotRestOnAsync(node, "lead") is { } silent)
         {
-            return Answer.Refused("the node does not answer: it cannot lead");
-        }
-
-        if (_core.Role != CoreRole.Leader)
-        {
-            return LedElsewhere;
+            return silent;
         }
 
         if (!await OnRaftAsync(_ => _driver!.TransferTo(node == 0 ? null : node)))

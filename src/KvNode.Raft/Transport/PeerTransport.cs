@@ -432,7 +432,8 @@ internal sealed class PeerTransport : IPeerTransport, IPeerAcceptor
             }
             catch (Exception e) when (e is IOException or OperationCanceledException)
             {
-                // Not there, or not any more, or not in the cluster yet. Whoever waits for it sees that it is not connected; people are told when it lasts.
+                // Not there, or not any more, or not in the cluster yet. Whoever waits for it sees that it is not connected;
+                // people are told when it lasts.
                 failingSince = failingSince == 0 ? Math.Max(1, _options.Time.GetTimestamp()) : failingSince;
                 NoteUnreachable(link, failingSince, e.Message);
             }
